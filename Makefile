@@ -1,0 +1,53 @@
+# Marquee: every target sets up what it needs. `make help` lists them.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export DO_NOT_TRACK := 1
+export GX_ANALYTICS_ENABLED := false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-gpu lint format bench pipelines clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Create .venv from constraints.txt (once, and again when the dependencies change)
+
+# pip, not uv: only pip finds every build of torch that constraints.txt names.
+$(READY): pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "Marquee needs Python 3.11; '$(PYTHON)' is another. Run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(READY) ## Drawn posters through the whole pipeline to a served model (under 3 minutes)
+	$(BIN)/marquee demo
+
+test: $(READY) ## The tests that a change must pass (within 12 minutes on 2 cores)
+	$(BIN)/pytest -m 'not slow and not cluster'
+
+test-slow: $(READY) ## The slower tests, real posters among them (within 60 minutes on 2 cores)
+	$(BIN)/pytest -m 'slow and not cluster'
+
+test-gpu: $(READY) ## The tests that need a GPU
+	$(BIN)/pytest -m 'gpu'
+
+lint: $(READY) ## ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## Rewrite the code the way `make lint` wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## Run the benchmarks; their scripts write benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
+
+pipelines: $(READY) ## Compile the pipelines into pipelines/compiled (golden files)
+	$(BIN)/marquee pipeline compile --out pipelines/compiled
+
+clean: ## Remove what the targets made, .venv included
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache runs *.egg-info
