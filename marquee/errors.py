@@ -1,0 +1,68 @@
+"""Errors a person can act on, each with the exit code of the command line.
+
+Every error says what is wrong and, in `remedy`, what to do next. The command line prints both
+and never a stack trace; the server maps `InvalidImage` to HTTP 400.
+"""
+
+
+class MarqueeError(Exception):
+    """What went wrong, and what to do about it.
+
+    Args:
+        message: What, where and which value.
+        remedy: What to do next.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(MarqueeError):
+    """The command, a setting or a path is wrong."""
+
+    exit_code = 2
+
+
+class DataError(UsageError):
+    """A document or value handed to Marquee breaks its contract."""
+
+
+class InvalidImage(DataError):
+    """Bytes that are no usable poster."""
+
+
+class DataGateFailed(MarqueeError):
+    """The data gate said no."""
+
+    exit_code = 3
+
+
+class QualityGateFailed(MarqueeError):
+    """The quality gate said no, or drift was found."""
+
+    exit_code = 4
+
+
+class InfrastructureError(MarqueeError):
+    """Something outside Marquee failed: storage, network, a server."""
+
+    exit_code = 5
+
+
+class Stopped(MarqueeError):
+    """Stopped on request; the same command again resumes."""
+
+    exit_code = 7
+
+
+class Inconclusive(MarqueeError):
+    """There was not enough evidence to decide."""
+
+    exit_code = 8

@@ -1,0 +1,198 @@
+"""Posters as pixels: the one place where image bytes are decoded, resized and measured.
+
+Training, evaluation, `marquee predict` and the server all come through here, so that a model
+sees in production what it saw in training. Nothing here needs torch.
+"""
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from marquee.errors import InvalidImage, UsageError
+
+MAX_PIXELS = 50_000_000
+"""Larger images are refused before they are decoded (TMDB's largest posters have 24 million)."""
+
+MIN_SIDE = 16
+"""Posters with a shorter side (px) are refused: a tracking pixel is no poster."""
+
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
+
+# Pillow warns of large images; ours are refused by our own, lower bound.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+_ACCEPTED = "give a JPEG, PNG or WebP file"
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"GIF8", "a GIF image"),
+    (b"BM", "a BMP image"),
+    (b"II*\x00", "a TIFF image"),
+    (b"MM\x00*", "a TIFF image"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML document"),
+    (b"<!doctype", "an HTML page"),
+    (b"<html", "an HTML page"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How a poster becomes a model's input.
+
+    The whole poster is stretched to `height` x `width`: a crop would cut title and faces.
+    Normalisation is no part of it: the model's graph takes bytes and normalises them itself.
+    """
+
+    height: int
+    """Input height in px."""
+    width: int
+    """Input width in px."""
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            if not 8 <= value <= 2048:
+                raise UsageError(f"preprocessing.{name} is {value}", remedy="use 8 to 2048 px")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attributes:
+    """What a poster looks like in four numbers, each in 0..1."""
+
+    brightness: float
+    """Mean luma (ITU-R BT.601)."""
+    contrast: float
+    """Standard deviation of luma; near 0 for a blank image."""
+    saturation: float
+    """Mean HSV saturation."""
+    hue: float
+    """Circular mean of the HSV hue, weighted by saturation (0 and 1 are both red)."""
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decode a poster to 8-bit RGB.
+
+    CMYK, 16-bit, palette and grey images are converted; transparency is laid on white; the EXIF
+    orientation is applied; of an animation the first frame counts.
+
+    Args:
+        data: The bytes of a JPEG, PNG or WebP file.
+
+    Returns:
+        The image in mode RGB.
+
+    Raises:
+        InvalidImage: The bytes are no such image, are damaged, or have too many or too few pixels.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _too_large(str(error)) from error
+    except Exception as error:
+        raise InvalidImage(f"not an image but {describe(data)}", remedy=_ACCEPTED) from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(f"{width} x {height} px")
+    if min(width, height) < MIN_SIDE:
+        raise InvalidImage(
+            f"the image is {width} x {height} px",
+            remedy=f"give a poster with sides of {MIN_SIDE} px or more",
+        )
+    try:
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:
+        # Pillow's decoders raise a dozen types for damaged files, SyntaxError among them.
+        raise InvalidImage(
+            f"the {image.format} data is damaged ({error})", remedy="fetch the file again"
+        ) from error
+
+
+def _too_large(what: str) -> InvalidImage:
+    return InvalidImage(
+        f"the image is too large ({what}; the limit is {MAX_PIXELS:,} px in all)",
+        remedy="scale it down",
+    )
+
+
+def describe(data: bytes) -> str:
+    """Say what a file that is no poster seems to be, from its first bytes."""
+    if not data:
+        return "an empty file"
+    start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for magic, name in _MAGIC:
+        if start.startswith(magic.lower()):
+            return name
+    return "unknown data"
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # `convert` would clip 16-bit values at 255 instead of scaling them.
+        grey = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255).astype(np.uint8)
+        return Image.fromarray(grey, mode="L").convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def resize(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Stretch an RGB image to a model's input (antialiased bilinear).
+
+    Args:
+        image: A decoded poster.
+        preprocessing: The model's input.
+
+    Returns:
+        Bytes of shape [H, W, 3].
+    """
+    size = (preprocessing.width, preprocessing.height)
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def preprocess(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Decode and resize a poster.
+
+    Args:
+        data: The bytes of a JPEG, PNG or WebP file.
+        preprocessing: The model's input.
+
+    Returns:
+        Bytes of shape [H, W, 3].
+
+    Raises:
+        InvalidImage: As `decode`.
+    """
+    return resize(decode(data), preprocessing)
+
+
+def measure(image: Image.Image) -> Attributes:
+    """Measure a decoded poster, on a thumbnail of 64 x 96 px.
+
+    Args:
+        image: An image in mode RGB.
+
+    Returns:
+        Its attributes.
+    """
+    thumbnail = image.resize((64, 96), Image.Resampling.BOX)
+    luma = np.asarray(thumbnail.convert("L"), dtype=np.float64) / 255
+    hsv = np.asarray(thumbnail.convert("HSV"), dtype=np.float64) / 255
+    hue, saturation = hsv[..., 0], hsv[..., 1]
+    angle = math.atan2(
+        float((np.sin(2 * np.pi * hue) * saturation).sum()),
+        float((np.cos(2 * np.pi * hue) * saturation).sum()),
+    )
+    return Attributes(
+        brightness=round(float(luma.mean()), 6),
+        contrast=round(float(luma.std()), 6),
+        saturation=round(float(saturation.mean()), 6),
+        hue=round(angle / (2 * np.pi) % 1.0, 6),
+    )

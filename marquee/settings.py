@@ -1,0 +1,231 @@
+"""Settings: one `marquee.toml`, a dataclass a section, checked when constructed.
+
+Later ones win: defaults, `marquee.toml`, environment (`MARQUEE_BALANCE__SEED=7`), command line
+(`--set balance.seed=7`) or the pipeline's `overrides`. A run stores what came out.
+"""
+
+import dataclasses
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from marquee.errors import UsageError
+
+SETTINGS_FILE = "marquee.toml"
+_ENVIRONMENT_PREFIX = "MARQUEE_"
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Refuse a value outside its range.
+
+    Args:
+        name: The setting's full name, such as `balance.train`.
+        value: Its value.
+        low: The smallest allowed value.
+        high: The largest allowed value.
+
+    Raises:
+        UsageError: The value is outside.
+    """
+    if not low <= value <= high:
+        raise UsageError(f"{name} is {value}", remedy=f"use a value from {low} to {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestSettings:
+    """`[ingest]`: how posters enter the catalog."""
+
+    part_rows: int = 500
+    """Posters a part of the catalog; a part is what a kill can cost."""
+
+    def __post_init__(self) -> None:
+        check_range("ingest.part_rows", self.part_rows, 1, 100_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateSettings:
+    """`[validate]`: the bounds of the data gate."""
+
+    min_posters: int = 50
+    """Fewer posters than this are no training set."""
+    max_quarantined_share: float = 0.1
+    """Largest share of rows (0..1) that may have been refused."""
+    max_blank_share: float = 0.02
+    """Largest share of posters (0..1) whose contrast is next to nothing."""
+    max_unknown_year_share: float = 0.2
+    """Largest share of posters (0..1) without a release year."""
+
+    def __post_init__(self) -> None:
+        check_range("validate.min_posters", self.min_posters, 1, 10**9)
+        for name in ("max_quarantined_share", "max_blank_share", "max_unknown_year_share"):
+            check_range(f"validate.{name}", getattr(self, name), 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalanceSettings:
+    """`[balance]`: how films are dealt into training, validation and test."""
+
+    train: float = 0.70
+    """Share of the films that train."""
+    validation: float = 0.15
+    """Share of the films that choose thresholds and stop training; the rest tests."""
+    near_duplicate_bits: int = 4
+    """Posters whose 64-bit perceptual hashes differ in this many bits or fewer stay together."""
+    seed: int = 0
+    """Chooses the deal."""
+
+    def __post_init__(self) -> None:
+        check_range("balance.train", self.train, 0.1, 0.9)
+        check_range("balance.validation", self.validation, 0.05, 0.5)
+        if self.train + self.validation > 0.95:
+            raise UsageError(
+                f"balance.train + balance.validation is {self.train + self.validation:.2f}",
+                remedy="leave 0.05 or more for the test",
+            )
+        check_range("balance.near_duplicate_bits", self.near_duplicate_bits, 0, 16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All sections of `marquee.toml`."""
+
+    ingest: IngestSettings = field(default_factory=IngestSettings)
+    validate: ValidateSettings = field(default_factory=ValidateSettings)
+    balance: BalanceSettings = field(default_factory=BalanceSettings)
+    train: dict[str, Any] = field(default_factory=dict)
+    """`[train]` for every architecture and `[train.<architecture>]` for one; each architecture has
+    defaults of its own, and the train step checks these against them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the settings as plain values."""
+        return dataclasses.asdict(self)
+
+
+def load(overrides: Mapping[str, Any] | None = None, file: str | None = None) -> Settings:
+    """Resolve the settings of this process.
+
+    Args:
+        overrides: Dotted names to values, such as `{"balance.seed": 7}`; they win over all else.
+        file: The TOML file; without it, `marquee.toml` in this folder if there is one.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        UsageError: A file is missing or damaged, a name is unknown, or a value is out of range.
+    """
+    values = _read_file(file)
+    _merge(values, _from_environment(os.environ))
+    _merge(values, overrides or {})
+    return Settings(**{name: _section(name, value) for name, value in values.items()})
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """Read `section.name=value` words of a command line.
+
+    Args:
+        pairs: The words.
+
+    Returns:
+        Dotted names to values; a value is JSON where it parses as such, and text otherwise.
+
+    Raises:
+        UsageError: A word has no `=` or no dot.
+    """
+    result = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or "." not in name:
+            raise UsageError(f"cannot read the setting {pair!r}", remedy="write section.name=value")
+        result[name] = _parse_value(value)
+    return result
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _read_file(file: str | None) -> dict[str, Any]:
+    path = Path(file or SETTINGS_FILE)
+    if not path.is_file():
+        if file:
+            raise UsageError(f"there is no settings file {file}", remedy="check --settings")
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}", remedy="mend the line") from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Take `MARQUEE_SECTION__NAME`; other variables of ours have no double underscore."""
+    return {
+        name.removeprefix(_ENVIRONMENT_PREFIX).lower().replace("__", "."): _parse_value(value)
+        for name, value in environment.items()
+        if name.startswith(_ENVIRONMENT_PREFIX) and "__" in name
+    }
+
+
+def _merge(values: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    for name, value in overrides.items():
+        *sections, last = name.split(".")
+        node = values
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise UsageError(f"{section!r} in {name} is no section", remedy="check the name")
+        node[last] = value
+
+
+def _section(name: str, values: Any) -> Any:
+    sections = {item.name: item for item in dataclasses.fields(Settings)}
+    if name not in sections:
+        raise UsageError(f"unknown section [{name}]", remedy=f"use one of: {', '.join(sections)}")
+    if not isinstance(values, dict):
+        raise UsageError(f"{name} is {values!r}", remedy=f"write [{name}] and its names below")
+    kind = sections[name].type
+    return build(kind, name, values) if dataclasses.is_dataclass(kind) else values
+
+
+def build(section: Any, name: str, values: Mapping[str, Any]) -> Any:
+    """Construct a section's dataclass from plain values.
+
+    Args:
+        section: The dataclass, or an instance whose values are the defaults.
+        name: The section's name, for messages.
+        values: Names to values.
+
+    Returns:
+        An instance.
+
+    Raises:
+        UsageError: A name is unknown, or a value has the wrong type or is out of range.
+    """
+    types = {item.name: item.type for item in dataclasses.fields(section)}
+    for key, value in values.items():
+        if key not in types:
+            raise UsageError(f"unknown setting {name}.{key}", remedy=f"use: {', '.join(types)}")
+        if not _fits(value, types[key]):
+            raise UsageError(f"{name}.{key} is {value!r}", remedy=f"give a {_name(types[key])}")
+    if isinstance(section, type):
+        return section(**values)
+    return dataclasses.replace(section, **values)
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    if expected is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if expected is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, expected)
+
+
+def _name(expected: Any) -> str:
+    return getattr(expected, "__name__", str(expected))
