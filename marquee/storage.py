@@ -1,0 +1,269 @@
+"""Files on a laptop and objects in a bucket, behind one handful of functions.
+
+Every location is a URI string: a local path, `file://`, `gs://` or any other scheme of fsspec.
+A published document is either wholly there or not at all: local files are written beside their
+place and renamed; a bucket's objects appear when their upload is complete. Documents with several
+writers are replaced only if nobody else replaced them since they were read.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from marquee.errors import InfrastructureError, UsageError
+
+_SCRATCH = ".partial-"
+
+
+class Conflict(InfrastructureError):
+    """Somebody else replaced the document since it was read."""
+
+
+def is_local(uri: str) -> bool:
+    """Tell whether a URI names a place on this machine's disk."""
+    return "://" not in uri or uri.startswith("file://")
+
+
+def local_path(uri: str) -> Path:
+    """Turn a local URI into a path.
+
+    Args:
+        uri: A path or a `file://` URI.
+
+    Returns:
+        The path, with `~` expanded.
+
+    Raises:
+        UsageError: The URI is not local.
+    """
+    if not is_local(uri):
+        raise UsageError(f"{uri} is not on this machine", remedy="give a local path")
+    return Path(uri.removeprefix("file://")).expanduser()
+
+
+def join(uri: str, *parts: str) -> str:
+    """Append path segments to a URI."""
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def _filesystem(uri: str) -> tuple[Any, str]:
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        # Against an emulator gcsfs asks for the bucket's storage layout until it times out,
+        # 30-100 s a call, unless this is off.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    try:
+        return fsspec.core.url_to_fs(str(local_path(uri)) if is_local(uri) else uri)
+    except (ImportError, ValueError) as error:
+        raise UsageError(
+            f"cannot use storage {uri!r}: {error}", remedy="use a local path, gs:// or s3://"
+        ) from error
+
+
+def exists(uri: str) -> bool:
+    """Tell whether a file or folder is there."""
+    filesystem, path = _filesystem(uri)
+    return bool(filesystem.exists(path))
+
+
+def read_bytes(uri: str, start: int | None = None, end: int | None = None) -> bytes:
+    """Read a file, or the bytes `start` (included) to `end` (excluded) of it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    filesystem, path = _filesystem(uri)
+    return bytes(filesystem.cat_file(path, start=start, end=end))
+
+
+def read_text(uri: str) -> str:
+    """Read a UTF-8 file."""
+    return read_bytes(uri).decode("utf-8")
+
+
+@contextmanager
+def open_binary(uri: str) -> Iterator[Any]:
+    """Open a file for reading with random access."""
+    filesystem, path = _filesystem(uri)
+    with filesystem.open(path, "rb") as stream:
+        yield stream
+
+
+def list_files(uri: str) -> list[str]:
+    """List all files below a folder, as paths relative to it, sorted."""
+    filesystem, path = _filesystem(uri)
+    base = path.rstrip("/") + "/"
+    return sorted(found.removeprefix(base) for found in filesystem.find(path))
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a file atomically, replacing what was there."""
+    if not is_local(uri):
+        filesystem, path = _filesystem(uri)
+        filesystem.pipe_file(path, data)
+        return
+    target = local_path(uri)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(partial).chmod(0o644)
+        Path(partial).replace(target)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def write_text(uri: str, text: str) -> None:
+    """Write a UTF-8 file atomically, replacing what was there."""
+    write_bytes(uri, text.encode("utf-8"))
+
+
+def publish_folder(folder: Path, uri: str) -> None:
+    """Move a finished local folder to where readers find it.
+
+    On a disk the folder appears whole, by a rename. In a bucket its objects appear one by one, so
+    a reader must learn of the folder only afterwards, through a document that names it. A folder
+    that is already there stays as it is: what is published is immutable.
+
+    Args:
+        folder: The finished folder; it is gone afterwards.
+        uri: Its place.
+    """
+    if is_local(uri):
+        target = local_path(uri)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            shutil.rmtree(folder)
+        else:
+            shutil.move(folder, target)
+        return
+    filesystem, path = _filesystem(uri)
+    for file in sorted(item for item in folder.rglob("*") if item.is_file()):
+        filesystem.put_file(str(file), f"{path}/{file.relative_to(folder).as_posix()}")
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def scratch_folder(near: str) -> Iterator[Path]:
+    """Give a temporary folder on this machine, on the same disk as `near` if that is local.
+
+    What processes that were killed left there is removed.
+    """
+    parent = None
+    if is_local(near):
+        parent = local_path(near)
+        parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(parent)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{_SCRATCH}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for folder in parent.glob(f"{_SCRATCH}*"):
+        process = folder.name.removeprefix(_SCRATCH).partition("-")[0]
+        if process.isdigit() and not _is_running(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_versioned(uri: str) -> tuple[bytes | None, str]:
+    """Read a document together with a token that names this version of it.
+
+    Args:
+        uri: The document.
+
+    Returns:
+        Its bytes (None if it is not there yet) and the token for `replace_versioned`.
+    """
+    if uri.startswith("gs://"):
+        blob = _gcs_bucket(uri).get_blob(_gcs_name(uri))
+        if blob is None:
+            return None, "0"
+        generation = str(blob.generation)
+        return blob.download_as_bytes(if_generation_match=blob.generation), generation
+    if not exists(uri):
+        return None, ""
+    data = read_bytes(uri)
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def replace_versioned(uri: str, data: bytes, token: str) -> None:
+    """Replace a document unless somebody else did so since it was read.
+
+    Args:
+        uri: The document.
+        data: Its new bytes.
+        token: What `read_versioned` gave with the bytes that `data` was made from.
+
+    Raises:
+        Conflict: The document changed meanwhile: read it again, and merge.
+    """
+    if uri.startswith("gs://"):
+        _replace_in_gcs(uri, data, int(token))
+    elif is_local(uri):
+        with _lock(local_path(uri)):
+            if read_versioned(uri)[1] != token:
+                raise _conflict(uri)
+            write_bytes(uri, data)
+    else:
+        write_bytes(uri, data)
+
+
+def _conflict(uri: str) -> Conflict:
+    return Conflict(f"{uri} was replaced by another writer", remedy="run the command again")
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f".{path.name}.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _gcs_name(uri: str) -> str:
+    return uri.removeprefix("gs://").partition("/")[2]
+
+
+def _gcs_bucket(uri: str) -> Any:
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        client = storage.Client(project="emulator", credentials=AnonymousCredentials())
+    else:
+        client = storage.Client()
+    return client.bucket(uri.removeprefix("gs://").partition("/")[0])
+
+
+def _replace_in_gcs(uri: str, data: bytes, generation: int) -> None:
+    from google.api_core.exceptions import PreconditionFailed
+
+    try:
+        _gcs_bucket(uri).blob(_gcs_name(uri)).upload_from_string(
+            data, if_generation_match=generation
+        )
+    except PreconditionFailed as error:
+        raise _conflict(uri) from error
