@@ -1,0 +1,257 @@
+"""The folder source: how people bring their own posters.
+
+A folder holds `posters.csv` (one row a poster) and, beside it, the images as `images/<id>.jpg`
+(or .jpeg, .png, .webp) or in plain tars `images-*.tar`. It may lie on a disk or in a bucket.
+"""
+
+import csv
+import hashlib
+import heapq
+import io
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from components.ingest.source import Offer
+from marquee import storage
+from marquee.catalog import Facts, Refusal
+from marquee.eras import FIRST_YEAR, LAST_YEAR
+from marquee.errors import DataError, UsageError
+from marquee.genres import split_genres, suggest
+
+POSTERS_FILE = "posters.csv"
+REQUIRED_COLUMNS: tuple[str, ...] = ("id", "title", "year", "genres")
+_LABEL_COLUMN = "genres_"
+_IMAGE_SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp")
+_VALID_ID = re.compile(r"[^\s/\\.][^/\\\x00-\x1f]{0,127}")
+
+
+class RowRefused(DataError):
+    """A row that cannot be used."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an image lies: a file, or a stretch of a tar."""
+
+    uri: str
+    start: int | None = None
+    end: int | None = None
+
+    def read(self) -> bytes:
+        return storage.read_bytes(self.uri, self.start, self.end)
+
+
+class FolderSource:
+    """Offers the posters of a folder, in the order of its `posters.csv`.
+
+    Args:
+        path: The folder.
+        limit: Offer this many rows only, chosen by a hash of their ids, so that a small run sees
+            all decades and genres and not just the first rows.
+
+    Raises:
+        UsageError: The folder or its `posters.csv` is missing, or `limit` is not positive.
+        DataError: `posters.csv` cannot be read, or lacks a column.
+    """
+
+    def __init__(self, path: str, limit: int | None = None) -> None:
+        if limit is not None and limit < 1:
+            raise UsageError(f"the limit is {limit}", remedy="use 1 or more")
+        self.name = f"folder:{path}"
+        self._uri = path
+        self._csv = storage.join(path, POSTERS_FILE)
+        if not storage.exists(path):
+            raise UsageError(f"there is no folder {path}", remedy="check --path")
+        if not storage.exists(self._csv):
+            raise UsageError(
+                f"{path} has no {POSTERS_FILE}",
+                remedy=f"write one with the columns {', '.join(REQUIRED_COLUMNS)}, and put the "
+                "images into images/ beside it",
+            )
+        self._chosen = self._choose(limit)
+        self._images = _index_images(path)
+
+    def total(self) -> int:
+        """Count the rows that will be offered."""
+        return len(self._chosen)
+
+    def items(self) -> Iterator[Offer | Refusal]:
+        """Give each row's poster, or why the row cannot be used."""
+        first_rows: dict[str, int] = {}
+        for line, row in _read_rows(self._csv):
+            if line not in self._chosen:
+                continue
+            try:
+                facts = _facts(row)
+                if facts.poster_id in first_rows:
+                    raise RowRefused(
+                        f"the id {facts.poster_id!r} stands in row {first_rows[facts.poster_id]} "
+                        "already",
+                        remedy="give each poster an id of its own; the first row was kept",
+                    )
+                first_rows[facts.poster_id] = line
+                place = self._place(facts.poster_id)
+            except RowRefused as error:
+                yield Refusal(
+                    id=(row.get("id") or "").strip(),
+                    row=line,
+                    source=self.name,
+                    reason=error.message,
+                    remedy=error.remedy,
+                )
+                continue
+            yield Offer(facts=facts, row=line, read=place.read)
+
+    def unlisted_images(self) -> int:
+        """Count the images that no row of `posters.csv` names."""
+        ids = {(row.get("id") or "").strip() for _, row in _read_rows(self._csv)}
+        return len(self._images.keys() - ids)
+
+    def _choose(self, limit: int | None) -> set[int]:
+        rows = ((line, row.get("id") or "") for line, row in _read_rows(self._csv))
+        if limit is None:
+            return {line for line, _ in rows}
+        return {line for line, _ in heapq.nsmallest(limit, rows, key=_hash_of_id)}
+
+    def _place(self, poster_id: str) -> _Place:
+        place = self._images.get(poster_id)
+        if place is None:
+            raise RowRefused(
+                f"there is no image for the id {poster_id!r}",
+                remedy=f"put it at images/{poster_id}.jpg (or .png, .webp), or remove the row",
+            )
+        return place
+
+
+def _hash_of_id(line_and_id: tuple[int, str]) -> tuple[str, int]:
+    line, poster_id = line_and_id
+    return hashlib.sha256(poster_id.encode()).hexdigest(), line
+
+
+def _read_rows(uri: str) -> Iterator[tuple[int, dict[str, str | None]]]:
+    """Read a CSV file; give each row with the line it starts in, as an editor counts."""
+    with storage.open_binary(uri) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        reader = csv.DictReader(text, restkey="(surplus)")
+        try:
+            missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError(
+                    f"{uri} lacks the column(s) {', '.join(missing)}",
+                    remedy=f"its first line must name {', '.join(REQUIRED_COLUMNS)}",
+                )
+            start = reader.line_num + 1
+            for row in reader:
+                yield start, row
+                start = reader.line_num + 1
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{uri} is not UTF-8 text ({error})", remedy="save it as UTF-8"
+            ) from None
+        except csv.Error as error:
+            raise DataError(
+                f"{uri}, line {reader.line_num}: {error}", remedy="mend the line"
+            ) from None
+
+
+def _facts(row: dict[str, str | None]) -> Facts:
+    if "(surplus)" in row or None in row.values():
+        raise RowRefused(
+            "the row has more or fewer cells than the first line",
+            remedy="quote cells that hold a comma",
+        )
+    cells = {name: (value or "").strip() for name, value in row.items()}
+    poster_id = cells["id"]
+    if not _VALID_ID.fullmatch(poster_id):
+        raise RowRefused(
+            f"the id {poster_id!r} cannot name a file",
+            remedy="use up to 128 letters, digits, '-' or '_'",
+        )
+    genres = _genres(cells["genres"], "genres")
+    if not genres:
+        raise RowRefused("the row has no genre", remedy="give one or more, joined by '|'")
+    label_cells = {
+        name.removeprefix(_LABEL_COLUMN): value
+        for name, value in cells.items()
+        if name.startswith(_LABEL_COLUMN) and value
+    }
+    return Facts(
+        poster_id=poster_id,
+        film_id=cells.get("film_id") or poster_id,
+        imdb_id=cells.get("imdb_id") or None,
+        tmdb_id=_integer(cells, "tmdb_id"),
+        collection_id=_integer(cells, "collection_id"),
+        title=cells["title"],
+        year=_year(cells["year"]),
+        genres=genres,
+        label_sources={
+            name: _genres(value, f"{_LABEL_COLUMN}{name}") for name, value in label_cells.items()
+        },
+        source=cells.get("source") or "folder",
+        licence=cells.get("licence") or "unspecified",
+    )
+
+
+def _genres(cell: str, column: str) -> tuple[str, ...]:
+    known, unknown = split_genres(cell)
+    if unknown:
+        raise RowRefused(
+            f"{unknown[0]!r} in the column {column} is no genre", remedy=suggest(unknown[0])
+        )
+    return tuple(known)
+
+
+def _year(cell: str) -> int | None:
+    if not cell:
+        return None
+    if not cell.isdecimal() or not FIRST_YEAR <= int(cell) <= LAST_YEAR:
+        raise RowRefused(
+            f"{cell!r} is no release year",
+            remedy=f"give a year from {FIRST_YEAR} to {LAST_YEAR}, or leave the cell empty",
+        )
+    return int(cell)
+
+
+def _integer(cells: dict[str, str], column: str) -> int | None:
+    cell = cells.get(column)
+    if not cell:
+        return None
+    if not cell.isdecimal() or int(cell) >= 2**63:
+        raise RowRefused(
+            f"{cell!r} in the column {column} is no whole number",
+            remedy="mend the cell or leave it empty",
+        )
+    return int(cell)
+
+
+def _index_images(folder: str) -> dict[str, _Place]:
+    """Find every image by its id; a file in images/ wins over one in a tar."""
+    images: dict[str, _Place] = {}
+    names = storage.list_files(folder)
+    for name in names:
+        if re.fullmatch(r"images-[^/]*\.tar", name):
+            images.update(_index_tar(storage.join(folder, name)))
+    files = [PurePosixPath(name) for name in names if name.startswith("images/")]
+    for file in sorted(files, key=lambda file: file.suffix.lower() in _IMAGE_SUFFIXES):
+        images[file.stem] = _Place(storage.join(folder, str(file)))
+    return images
+
+
+def _index_tar(uri: str) -> dict[str, _Place]:
+    places = {}
+    with storage.open_binary(uri) as stream:
+        try:
+            with tarfile.open(fileobj=stream, mode="r:") as tar:
+                for member in tar:
+                    if member.isfile():
+                        end = member.offset_data + member.size
+                        place = _Place(uri, member.offset_data, end)
+                        places[PurePosixPath(member.name).stem] = place
+        except tarfile.TarError as error:
+            raise DataError(
+                f"{uri} is no plain tar ({error})", remedy="pack it without compression"
+            ) from None
+    return places
