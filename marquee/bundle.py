@@ -1,0 +1,232 @@
+"""The model bundle: what training seals and serving loads, without torch.
+
+A bundle is a folder: `model.onnx` (outputs `logits [N, G]`, `embedding [N, 64]`, `maps
+[N, G, h, w]`), reduced-precision variants, `weights.safetensors`, `bundle.json` and `SHA256SUMS`.
+Its version is the sha256 of SHA256SUMS, so whatever is changed becomes another version. Files that
+SHA256SUMS does not name, such as signatures, may stand beside it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from marquee import storage
+from marquee.contract import check_schema_version, parse_json
+from marquee.decision import Calibration
+from marquee.errors import DataError
+from marquee.images import Preprocessing
+
+SCHEMA_VERSION = 1
+BUNDLE_FILE = "bundle.json"
+SUMS_FILE = "SHA256SUMS"
+MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "weights.safetensors"
+EMBEDDING_SIZE = 64
+FULL_PRECISION = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleInfo:
+    """The content of `bundle.json`."""
+
+    architecture: str
+    label_set: str
+    genres: tuple[str, ...]
+    """G names, in the order of the model's outputs."""
+    thresholds: tuple[float, ...]
+    """G probabilities from which on a genre is chosen."""
+    calibration: Calibration
+    preprocessing: Preprocessing
+    explanation: str
+    """`maps` if the output `maps` is exact evidence, else `occlusion`."""
+    validation: dict[str, float]
+    """Metrics on the validation split, by name."""
+    reference_profile: dict[str, Any]
+    catalog_digest: str
+    code_version: str
+    run: str
+    engine: str = "onnxruntime"
+    precision: str = FULL_PRECISION
+    """The precision that the engine uses unless told otherwise."""
+    variants: dict[str, str] = field(default_factory=lambda: {FULL_PRECISION: MODEL_FILE})
+    """Precision to model file."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Versions, seed and settings that the training ran with."""
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        lengths = {
+            "thresholds": len(self.thresholds),
+            "calibration.scale": len(self.calibration.scale),
+            "calibration.shift": len(self.calibration.shift),
+        }
+        for name, length in lengths.items():
+            if length != len(self.genres):
+                raise DataError(
+                    f"bundle.{name} has {length} values for {len(self.genres)} genres",
+                    remedy="train again",
+                )
+
+    def to_json(self) -> str:
+        """Write the content of `bundle.json`."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Self:
+        """Read the content of `bundle.json`.
+
+        Args:
+            text: The JSON document.
+            where: Its URI, for error messages.
+
+        Raises:
+            DataError: It is damaged, or newer than this code.
+        """
+        document = parse_json(text, where)
+        check_schema_version(document, SCHEMA_VERSION, where)
+        known = {item.name for item in dataclasses.fields(cls)}
+        values = {name: value for name, value in document.items() if name in known}
+        try:
+            calibration = {name: tuple(value) for name, value in values.pop("calibration").items()}
+            return cls(
+                **values
+                | {
+                    "genres": tuple(values["genres"]),
+                    "thresholds": tuple(values["thresholds"]),
+                    "calibration": Calibration(**calibration),
+                    "preprocessing": Preprocessing(**values["preprocessing"]),
+                }
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{where} lacks or misstates {error}", remedy="is this a Marquee bundle?"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle on this machine."""
+
+    folder: Path
+    info: BundleInfo
+
+    @cached_property
+    def version(self) -> str:
+        """The sha256 of SHA256SUMS (64 hex digits)."""
+        return hashlib.sha256((self.folder / SUMS_FILE).read_bytes()).hexdigest()
+
+    def model_file(self, precision: str) -> Path:
+        """Find the model of a precision.
+
+        Raises:
+            DataError: The bundle has no such variant.
+        """
+        if precision not in self.info.variants:
+            raise DataError(
+                f"the bundle has no precision {precision!r}",
+                remedy=f"use one of: {', '.join(self.info.variants)}",
+            )
+        return self.folder / self.info.variants[precision]
+
+
+def seal(folder: Path, info: BundleInfo) -> str:
+    """Write `bundle.json` and `SHA256SUMS` beside the model files.
+
+    Args:
+        folder: Holds the model files.
+        info: What to say of them.
+
+    Returns:
+        The bundle's version.
+    """
+    (folder / BUNDLE_FILE).write_text(info.to_json(), encoding="utf-8")
+    names = sorted(
+        file.relative_to(folder).as_posix()
+        for file in folder.rglob("*")
+        if file.is_file() and file.name != SUMS_FILE
+    )
+    lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
+    (folder / SUMS_FILE).write_text("".join(lines), encoding="utf-8")
+    return Bundle(folder, info).version
+
+
+def load(uri: str) -> Bundle:
+    """Open a bundle, fetching it first if it is not on this machine, and verify its sums.
+
+    Args:
+        uri: The bundle's folder.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        DataError: There is no bundle, a file is missing or was changed, or it is newer than this
+            code.
+    """
+    folder = storage.local_path(uri) if storage.is_local(uri) else _fetch(uri)
+    if not (folder / SUMS_FILE).is_file():
+        raise DataError(f"no model bundle at {uri}", remedy="give a folder with SHA256SUMS")
+    _verify(folder, uri)
+    text = (folder / BUNDLE_FILE).read_text(encoding="utf-8")
+    return Bundle(folder, BundleInfo.from_json(text, storage.join(uri, BUNDLE_FILE)))
+
+
+def cache_folder() -> Path:
+    """Where Marquee keeps what it can make again: `$MARQUEE_CACHE`, or ~/.cache/marquee."""
+    return Path(os.environ.get("MARQUEE_CACHE") or "~/.cache/marquee").expanduser()
+
+
+def _fetch(uri: str) -> Path:
+    try:
+        sums = storage.read_bytes(storage.join(uri, SUMS_FILE))
+    except FileNotFoundError:
+        raise DataError(
+            f"no model bundle at {uri}", remedy="give a folder with SHA256SUMS"
+        ) from None
+    target = cache_folder() / "bundles" / hashlib.sha256(sums).hexdigest()
+    if not target.exists():
+        with storage.scratch_folder(str(target.parent)) as scratch:
+            folder = scratch / "bundle"
+            folder.mkdir()
+            (folder / SUMS_FILE).write_bytes(sums)
+            for name in _sums(folder, uri):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(storage.read_bytes(storage.join(uri, name)))
+            _verify(folder, uri)
+            storage.publish_folder(folder, str(target))
+    return target
+
+
+def _sums(folder: Path, where: str) -> dict[str, str]:
+    """Read SHA256SUMS: file name to digest."""
+    sums = {}
+    for line in (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines():
+        digest, separator, name = line.partition("  ")
+        if not separator or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(f"{where}/{SUMS_FILE} is damaged at {line!r}", remedy="restore it")
+        sums[name] = digest
+    return sums
+
+
+def _verify(folder: Path, where: str) -> None:
+    sums = _sums(folder, where)
+    if BUNDLE_FILE not in sums:
+        raise DataError(f"{where}/{SUMS_FILE} does not name {BUNDLE_FILE}", remedy="restore it")
+    for name, digest in sums.items():
+        if not (folder / name).is_file():
+            raise DataError(f"{where} lacks {name}", remedy="fetch the bundle again")
+        if _sha256(folder / name) != digest:
+            raise DataError(
+                f"{where}/{name} was changed after the bundle was sealed",
+                remedy="do not use it; fetch the bundle again",
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,162 @@
+"""The endpoint's documents: what a request may hold, and what an answer looks like."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any
+
+from marquee.engine import Prediction
+from marquee.eras import FIRST_YEAR, LAST_YEAR, UNKNOWN_ERA, era_of
+from marquee.errors import DataError
+
+MODEL_NAME = "poster-genre"
+"""The model's name in every URL, whatever the bundle."""
+
+_FIELDS = {"image", "year", "title", "film_id", "client_id"}
+
+
+class InvalidInstance(DataError):
+    """An instance of a request that cannot be answered; the whole request is refused."""
+
+    def __init__(self, index: int, message: str, remedy: str) -> None:
+        super().__init__(f"instance {index}: {message}", remedy=remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """One poster of a request."""
+
+    image: bytes
+    """The file's bytes: JPEG, PNG or WebP."""
+    year: int | None = None
+    title: str | None = None
+    film_id: str | None = None
+    client_id: str | None = None
+
+    @property
+    def era(self) -> tuple[str, str]:
+        """The era and where it comes from: `given`, or `none` where it is unknown."""
+        if self.year is None:
+            return UNKNOWN_ERA, "none"
+        return era_of(self.year), "given"
+
+
+def parse_request(body: Any) -> list[Instance]:
+    """Read a v1 request.
+
+    Args:
+        body: The parsed JSON.
+
+    Returns:
+        One instance or more.
+
+    Raises:
+        DataError: The body has no instances.
+        InvalidInstance: One of them is malformed; its index is named.
+    """
+    instances = body.get("instances") if isinstance(body, dict) else None
+    if not isinstance(instances, list) or not instances:
+        raise DataError(
+            "the request has no instances",
+            remedy='send {"instances": [{"image": {"b64": "..."}}]}',
+        )
+    return [_parse_instance(index, instance) for index, instance in enumerate(instances)]
+
+
+def _parse_instance(index: int, document: Any) -> Instance:
+    if not isinstance(document, dict):
+        raise InvalidInstance(index, "it is no object", 'send {"image": {"b64": "..."}}')
+    unknown = sorted(document.keys() - _FIELDS)
+    if unknown:
+        raise InvalidInstance(
+            index, f"unknown field {unknown[0]!r}", f"use {', '.join(sorted(_FIELDS))}"
+        )
+    return Instance(
+        image=_parse_image(index, document.get("image")),
+        year=parse_year(index, document.get("year")),
+        **{name: _parse_text(index, name, document) for name in ("title", "film_id", "client_id")},
+    )
+
+
+def _parse_image(index: int, document: Any) -> bytes:
+    text = document.get("b64") if isinstance(document, dict) else None
+    if not isinstance(text, str):
+        raise InvalidInstance(index, "it has no image", 'send "image": {"b64": "..."}')
+    return parse_base64(index, text)
+
+
+def parse_base64(index: int, text: str) -> bytes:
+    """Read an image's bytes.
+
+    Args:
+        index: The instance, for messages.
+        text: The bytes as base64.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        InvalidInstance: It is not base64.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInstance(
+            index, f"its image is not base64 ({error})", "encode the file's bytes as base64"
+        ) from None
+
+
+def parse_year(index: int, year: Any) -> int | None:
+    """Check a release year.
+
+    Args:
+        index: The instance, for messages.
+        year: A number, or None.
+
+    Returns:
+        The year, or None if there is none.
+
+    Raises:
+        InvalidInstance: It is no release year.
+    """
+    if year is None:
+        return None
+    if not isinstance(year, int) or isinstance(year, bool) or not FIRST_YEAR <= year <= LAST_YEAR:
+        raise InvalidInstance(
+            index,
+            f"{year!r} is no release year",
+            f"give a whole number from {FIRST_YEAR} to {LAST_YEAR}, or leave it out",
+        )
+    return year
+
+
+def _parse_text(index: int, name: str, document: dict[str, Any]) -> str | None:
+    value = document.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidInstance(index, f"{name} is {value!r}", "give text, or leave it out")
+    return value
+
+
+def answer(
+    instance: Instance, prediction: Prediction, prediction_id: str, model_version: str
+) -> dict[str, Any]:
+    """Build one entry of `predictions`.
+
+    Args:
+        instance: What was asked.
+        prediction: What the model says.
+        prediction_id: Names this prediction in the records.
+        model_version: The bundle's version.
+
+    Returns:
+        The entry as plain values.
+    """
+    era, source = instance.era
+    return {
+        "prediction_id": prediction_id,
+        "model_version": model_version,
+        "probabilities": prediction.probabilities,
+        "genres": prediction.genres,
+        "unsure": prediction.unsure,
+        "era": {"value": era, "source": source},
+    }

@@ -1,0 +1,100 @@
+"""The engine: runs a bundle, for evaluation, `marquee predict` and the server alike."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from marquee.bundle import Bundle
+from marquee.decision import decide
+
+OUTPUTS: tuple[str, ...] = ("logits", "embedding", "maps")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one poster."""
+
+    probabilities: dict[str, float]
+    """Every genre of the bundle's label set, in its order."""
+    genres: list[str]
+    """The chosen genres, the most probable first; never empty."""
+    unsure: bool
+    """No probability reached its threshold; the most probable genre stands in."""
+    embedding: NDArray[np.float32]
+    """64 numbers that place the poster among others."""
+
+
+class Engine:
+    """Runs a bundle's model.
+
+    Args:
+        bundle: A verified bundle.
+        precision: One of its variants; its default without it.
+        threads: CPU threads; all that this process may use without it.
+
+    Raises:
+        DataError: The bundle has no such precision.
+    """
+
+    def __init__(
+        self, bundle: Bundle, precision: str | None = None, threads: int | None = None
+    ) -> None:
+        self.bundle = bundle
+        self.precision = precision or bundle.info.precision
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(bundle.model_file(self.precision)), options, providers=["CPUExecutionProvider"]
+        )
+
+    def infer(
+        self, images: NDArray[np.uint8], outputs: Sequence[str] = ("logits", "embedding")
+    ) -> dict[str, NDArray[Any]]:
+        """Run the model.
+
+        Args:
+            images: Preprocessed posters [N, H, W, 3].
+            outputs: Which of `OUTPUTS` to compute.
+
+        Returns:
+            The outputs by name: `logits` [N, G], `embedding` [N, 64], `maps` [N, G, h, w].
+        """
+        values = self._session.run(list(outputs), {"image": images})
+        return dict(zip(outputs, values, strict=True))
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Give calibrated probabilities [N, G] of preprocessed posters [N, H, W, 3]."""
+        return self.bundle.info.calibration.probabilities(self.infer(images)["logits"])
+
+    def predict(self, images: NDArray[np.uint8]) -> list[Prediction]:
+        """Predict the genres of preprocessed posters.
+
+        Args:
+            images: [N, H, W, 3].
+
+        Returns:
+            N predictions.
+        """
+        info = self.bundle.info
+        outputs = self.infer(images)
+        probabilities = info.calibration.probabilities(outputs["logits"])
+        chosen, unsure = decide(probabilities, info.thresholds)
+        return [
+            Prediction(
+                probabilities={
+                    genre: float(value)
+                    for genre, value in zip(info.genres, probabilities[n], strict=True)
+                },
+                genres=[info.genres[g] for g in np.argsort(-probabilities[n]) if chosen[n, g]],
+                unsure=bool(unsure[n]),
+                embedding=outputs["embedding"][n],
+            )
+            for n in range(len(images))
+        ]

@@ -1,0 +1,102 @@
+"""The engine: the model's numbers, calibrated, decided, whatever the batch."""
+
+import numpy as np
+import pytest
+from bundles import reference, tiny_bundle
+from helpers import noise_poster
+
+from marquee.bundle import MODEL_FILE
+from marquee.decision import Calibration, decide
+from marquee.engine import OUTPUTS, Engine
+from marquee.errors import DataError
+from marquee.images import resize
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return tiny_bundle(tmp_path_factory.mktemp("engine") / "bundle", label_set="all18")
+
+
+@pytest.fixture(scope="module")
+def images(bundle):
+    return np.stack(
+        [resize(noise_poster(number), bundle.info.preprocessing) for number in range(16)]
+    )
+
+
+def test_the_outputs_are_the_models(bundle, images):
+    outputs = Engine(bundle).infer(images, OUTPUTS)
+    expected = reference(bundle, images)
+    for name in OUTPUTS:
+        np.testing.assert_allclose(outputs[name], expected[name], atol=1e-5)
+
+
+def test_the_maps_explain_the_logits(bundle, images):
+    outputs = Engine(bundle).infer(images, OUTPUTS)
+    rest = outputs["logits"] - outputs["maps"].sum(axis=(2, 3))
+    np.testing.assert_allclose(rest, np.tile(rest[0], (len(images), 1)), atol=1e-5)
+
+
+def test_a_prediction_follows_from_the_logits(bundle, images):
+    info = bundle.info
+    predictions = Engine(bundle).predict(images)
+    scores = reference(bundle, images)["logits"] * info.calibration.scale + info.calibration.shift
+    expected = 1 / (1 + np.exp(-scores))
+    for prediction, row in zip(predictions, expected, strict=True):
+        assert list(prediction.probabilities) == list(info.genres)
+        np.testing.assert_allclose(list(prediction.probabilities.values()), row, atol=1e-5)
+        chosen = {g for g, p, t in zip(info.genres, row, info.thresholds, strict=True) if p >= t}
+        assert set(prediction.genres) == chosen or prediction.unsure
+        ranks = [prediction.probabilities[genre] for genre in prediction.genres]
+        assert ranks == sorted(ranks, reverse=True)
+    assert len({tuple(prediction.genres) for prediction in predictions}) > 8
+
+
+def test_nothing_over_its_threshold_gives_the_likeliest_genre(tmp_path, images):
+    bundle = tiny_bundle(tmp_path / "bundle", thresholds=(1.0,) * 4)
+    for prediction in Engine(bundle).predict(images):
+        assert prediction.unsure
+        likeliest = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
+        assert prediction.genres == [likeliest]
+
+
+@pytest.mark.parametrize("size", [1, 3, 16])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_neither_batch_size_nor_threads_change_the_answer(bundle, images, size, threads):
+    engine = Engine(bundle, threads=threads)
+    expected = Engine(bundle).probabilities(images)
+    given = [
+        engine.probabilities(images[start : start + size]) for start in range(0, len(images), size)
+    ]
+    np.testing.assert_allclose(np.concatenate(given), expected, atol=1e-5)
+
+
+def test_a_variant_is_run_by_its_precision(tmp_path, images):
+    bundle = tiny_bundle(tmp_path / "bundle", variants={"fp32": MODEL_FILE, "int8": MODEL_FILE})
+    assert Engine(bundle, precision="int8").precision == "int8"
+    assert Engine(bundle).precision == "fp32"
+    with pytest.raises(DataError, match="no precision 'bf16'"):
+        Engine(bundle, precision="bf16")
+
+
+DECISIONS = {
+    "one": ([0.9, 0.1, 0.2], [True, False, False], False),
+    "several": ([0.9, 0.6, 0.2], [True, True, False], False),
+    "on the threshold": ([0.5, 0.1, 0.2], [True, False, False], False),
+    "its own threshold": ([0.1, 0.1, 0.3], [False, False, True], False),
+    "none": ([0.2, 0.4, 0.1], [False, True, False], True),
+}
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_decisions(name):
+    row, expected, unsure = DECISIONS[name]
+    chosen, flags = decide(np.array([row]), (0.5, 0.5, 0.3))
+    assert (chosen[0].tolist(), flags.tolist()) == (expected, [unsure])
+
+
+def test_calibration_is_platts_and_does_not_overflow():
+    calibration = Calibration(scale=(2.0, 1.0), shift=(0.5, 0.0))
+    logits = np.array([[1.0, -1000.0], [-0.25, 1000.0]], np.float32)
+    expected = [[1 / (1 + np.exp(-2.5)), 0.0], [0.5, 1.0]]
+    np.testing.assert_allclose(calibration.probabilities(logits), expected, atol=1e-12)

@@ -1,0 +1,147 @@
+"""A small model bundle, sealed like a trained one, made without torch in milliseconds."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
+
+from marquee.bundle import EMBEDDING_SIZE, MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, seal
+from marquee.decision import Calibration
+from marquee.genres import label_set as genres_of
+from marquee.images import Preprocessing
+
+CELLS = (6, 4)
+"""Height and width of the evidence maps."""
+
+
+def tiny_bundle(
+    folder: Path,
+    *,
+    genres: tuple[str, ...] | None = None,
+    label_set: str = "study4",
+    height: int = 24,
+    width: int = 16,
+    seed: int = 0,
+    **info: Any,
+) -> Bundle:
+    """Write a bundle whose model weighs the colours of a poster's 6 x 4 cells.
+
+    Args:
+        folder: Where to; it is made.
+        genres: The genres; those of the label set without it.
+        label_set: What the bundle says of them.
+        height: Input height in px, a multiple of 6.
+        width: Input width in px, a multiple of 4.
+        seed: Chooses the weights: another seed is another model.
+        info: What `bundle.json` shall say instead.
+
+    Returns:
+        The sealed bundle.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    genres = genres or genres_of(label_set)
+    weights = _weights(len(genres), seed)
+    onnx.save(_model(weights, height, width), folder / MODEL_FILE)
+    save_file(weights, folder / WEIGHTS_FILE)
+    content = dataclasses.replace(_info(genres, label_set, height, width, seed), **info)
+    seal(folder, content)
+    return Bundle(folder, content)
+
+
+def reference(bundle: Bundle, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """What the model says of posters [N, H, W, 3], computed with numpy."""
+    from safetensors.numpy import load_file
+
+    weights = load_file(bundle.folder / WEIGHTS_FILE)
+    rows, columns = CELLS
+    count, height, width, _ = images.shape
+    blocks = images.reshape(count, rows, height // rows, columns, width // columns, 3)
+    cells = blocks.mean(axis=(2, 4)).transpose(0, 3, 1, 2) / 255 - 0.5
+    maps = (cells[:, None] * weights["head.weight"][None]).sum(axis=2)
+    return {
+        "maps": maps,
+        "logits": maps.sum(axis=(2, 3)) + weights["head.bias"],
+        "embedding": cells.reshape(count, -1) @ weights["embedding.weight"],
+    }
+
+
+def _weights(genres: int, seed: int) -> dict[str, NDArray[np.float32]]:
+    random = np.random.default_rng(seed)
+    rows, columns = CELLS
+    shapes = {
+        "head.weight": (genres, 3, rows, columns),
+        "head.bias": (genres,),
+        "embedding.weight": (3 * rows * columns, EMBEDDING_SIZE),
+    }
+    return {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def _model(weights: dict[str, NDArray[np.float32]], height: int, width: int) -> onnx.ModelProto:
+    rows, columns = CELLS
+    kernel = [height // rows, width // columns]
+    genres = len(weights["head.bias"])
+    constants = weights | {
+        "scale": np.float32(255),
+        "middle": np.float32(0.5),
+        "flat": np.array([0, -1]),
+        "channel axis": np.array([2]),
+        "genre axis": np.array([1]),
+        "cell axes": np.array([2, 3]),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["means"], kernel_shape=kernel, strides=kernel),
+        helper.make_node("Div", ["means", "scale"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "middle"], ["cells"]),
+        helper.make_node("Unsqueeze", ["cells", "genre axis"], ["one"]),
+        helper.make_node("Mul", ["one", "head.weight"], ["evidence"]),
+        helper.make_node("ReduceSum", ["evidence", "channel axis"], ["maps"], keepdims=0),
+        helper.make_node("ReduceSum", ["maps", "cell axes"], ["sums"], keepdims=0),
+        helper.make_node("Add", ["sums", "head.bias"], ["logits"]),
+        helper.make_node("Reshape", ["cells", "flat"], ["features"]),
+        helper.make_node("MatMul", ["features", "embedding.weight"], ["embedding"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", height, width, 3])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", genres]),
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", EMBEDDING_SIZE]),
+            helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["N", genres, rows, columns]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _info(
+    genres: tuple[str, ...], label_set: str, height: int, width: int, seed: int
+) -> BundleInfo:
+    count = len(genres)
+    return BundleInfo(
+        architecture="tiny",
+        label_set=label_set,
+        genres=genres,
+        thresholds=tuple(round(float(value), 3) for value in np.linspace(0.45, 0.6, count)),
+        calibration=Calibration(
+            scale=tuple(round(float(value), 3) for value in np.linspace(0.9, 1.2, count)),
+            shift=tuple(round(float(value), 3) for value in np.linspace(-0.2, 0.1, count)),
+        ),
+        preprocessing=Preprocessing(height=height, width=width),
+        explanation="maps",
+        validation={"macro_f1": 0.5},
+        reference_profile={},
+        catalog_digest="0" * 64,
+        code_version="test",
+        run="test",
+        environment={"seed": str(seed)},
+    )
