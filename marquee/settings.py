@@ -209,6 +209,7 @@ def build(section: Any, name: str, values: Mapping[str, Any]) -> Any:
         UsageError: A name is unknown, or a value has the wrong type or is out of range.
     """
     types = {item.name: item.type for item in dataclasses.fields(section)}
+    values = {key: _whole(value, types.get(key)) for key, value in values.items()}
     for key, value in values.items():
         if key not in types:
             raise UsageError(f"unknown setting {name}.{key}", remedy=f"use: {', '.join(types)}")
@@ -217,6 +218,13 @@ def build(section: Any, name: str, values: Mapping[str, Any]) -> Any:
     if isinstance(section, type):
         return section(**values)
     return dataclasses.replace(section, **values)
+
+
+def _whole(value: Any, expected: Any) -> Any:
+    """Turn 7.0 into 7 where an int is meant: KFP hands whole numbers in dicts over as floats."""
+    if expected is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def _fits(value: Any, expected: Any) -> bool:

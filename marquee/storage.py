@@ -129,6 +129,13 @@ def write_text(uri: str, text: str) -> None:
     write_bytes(uri, text.encode("utf-8"))
 
 
+def remove(uri: str) -> None:
+    """Remove a file or a folder; nothing happens if there is none."""
+    filesystem, path = _filesystem(uri)
+    if filesystem.exists(path):
+        filesystem.rm(path, recursive=True)
+
+
 def publish_folder(folder: Path, uri: str) -> None:
     """Move a finished local folder to where readers find it.
 
@@ -152,6 +159,17 @@ def publish_folder(folder: Path, uri: str) -> None:
     for file in sorted(item for item in folder.rglob("*") if item.is_file()):
         filesystem.put_file(str(file), f"{path}/{file.relative_to(folder).as_posix()}")
     shutil.rmtree(folder)
+
+
+def replace_folder(folder: Path, uri: str) -> None:
+    """Move a finished local folder to a place, and drop what was there.
+
+    Args:
+        folder: The finished folder; it is gone afterwards.
+        uri: Its place.
+    """
+    remove(uri)
+    publish_folder(folder, uri)
 
 
 @contextmanager

@@ -1,0 +1,182 @@
+"""HTML pages for people: one template, everything inside one small file.
+
+The Kubeflow UI shows a page in a sandboxed frame without a network, so a page carries its style,
+draws its charts as SVG, and needs no script.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import jinja2
+
+from marquee.verdict import Outcome, Verdict
+
+Cell = str | float | int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Banner:
+    """What matters most, in a sentence."""
+
+    outcome: str
+    """`passed`, `failed`, `inconclusive`, or `note` for a page that judges nothing."""
+    sentence: str
+    kind: str = "banner"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """A few key figures: label, value, and what to compare it with."""
+
+    tiles: Sequence[tuple[str, str, str]]
+    kind: str = "tiles"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of text and numbers; numbers are aligned and shown to three decimals."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+    bars: Sequence[int] = ()
+    """Columns whose numbers (0..1) are also drawn as bars."""
+    strong: Sequence[int] = ()
+    """Rows to stress."""
+    kind: str = "table"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heatmap:
+    """A matrix, coloured by the share of its row."""
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float]]
+    totals: Sequence[float]
+    """What each row's values are shares of."""
+    note: str = ""
+    kind: str = "heatmap"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """One line or more over the same x axis."""
+
+    title: str
+    x_label: str
+    y_label: str
+    x: Sequence[float]
+    series: dict[str, Sequence[float]]
+    mark: float | None = None
+    """An x value to point at."""
+    note: str = ""
+    kind: str = "lines"
+
+
+Block = Banner | Tiles | Table | Heatmap | Lines
+
+
+def render(title: str, subtitle: str, blocks: Sequence[Block]) -> str:
+    """Render a page.
+
+    Args:
+        title: The headline.
+        subtitle: What the page is about, such as a version.
+        blocks: The content from top to bottom.
+
+    Returns:
+        HTML that stands alone.
+    """
+    page: str = _template().render(title=title, subtitle=subtitle, blocks=blocks, plot=plot)
+    return page
+
+
+def render_verdict(verdict: Verdict) -> str:
+    """Render a gate's verdict.
+
+    Args:
+        verdict: What the gate said.
+
+    Returns:
+        HTML that stands alone.
+    """
+    failed = [n for n, check in enumerate(verdict.checks) if check.outcome is not Outcome.PASSED]
+    rows = [
+        (check.name, check.outcome.value, check.measured, check.bound) for check in verdict.checks
+    ]
+    blamed = [
+        (verdict.checks[n].name, ", ".join(verdict.checks[n].blame), verdict.checks[n].remedy)
+        for n in failed
+    ]
+    blocks: list[Block] = [
+        Banner(outcome=verdict.outcome.value, sentence=verdict.sentence()),
+        Table(
+            title="Checks",
+            columns=("check", "outcome", "measured", "asked for"),
+            rows=rows,
+            strong=failed,
+        ),
+    ]
+    if blamed:
+        blocks.append(
+            Table(title="What to do", columns=("check", "first to blame", "next"), rows=blamed)
+        )
+    return render(f"{verdict.gate.capitalize()} gate", verdict.subject, blocks)
+
+
+def plot(lines: Lines) -> dict[str, object]:
+    """Place a line chart's points in a box of 640 x 220.
+
+    Args:
+        lines: The chart.
+
+    Returns:
+        For the template: polylines by name, y ticks, x ticks and the mark, in box coordinates.
+    """
+    values = [value for series in lines.series.values() for value in series]
+    low, high = min(values), max(values)
+    margin = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
+    low, high = low - margin, high + margin
+    first, last = min(lines.x), max(lines.x)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - first) / (last - first) if last > first else 0.5
+        return round(52 + 576 * across, 1), round(190 - 176 * (y - low) / (high - low), 1)
+
+    steps = range(5)
+    y_ticks = [low + (high - low) * step / 4 for step in steps]
+    x_ticks = dict.fromkeys(round(first + (last - first) * step / 4) for step in steps)
+    return {
+        "lines": {
+            name: [place(x, y) for x, y in zip(lines.x, series, strict=True)]
+            for name, series in lines.series.items()
+        },
+        "y_ticks": [(place(first, tick)[1], f"{tick:.3g}") for tick in y_ticks],
+        "x_ticks": [(place(tick, low)[0], str(tick)) for tick in x_ticks],
+        "mark": None if lines.mark is None else place(lines.mark, low)[0],
+    }
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    return environment.get_template("page.html")
+
+
+def _number(value: Cell) -> str:
+    if value is None or value != value:
+        return "n/a"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else value

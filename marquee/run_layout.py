@@ -1,0 +1,101 @@
+"""Where a run of the training pipeline leaves what it makes."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marquee import storage
+from marquee.errors import UsageError
+from marquee.report import render_verdict
+from marquee.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The places below a run's URI.
+
+    Args:
+        uri: The run's folder.
+    """
+
+    uri: str
+
+    @property
+    def catalog(self) -> str:
+        """The catalog of posters."""
+        return storage.join(self.uri, "catalog")
+
+    @property
+    def split(self) -> str:
+        """The split plan."""
+        return storage.join(self.uri, "balance")
+
+    @property
+    def registry(self) -> str:
+        """The registry, unless the run is given another."""
+        return storage.join(self.uri, "registry")
+
+    @property
+    def settings(self) -> str:
+        """The resolved settings."""
+        return storage.join(self.uri, "settings.json")
+
+    @property
+    def summary(self) -> str:
+        """The run's summary."""
+        return storage.join(self.uri, "summary.json")
+
+    def bundle(self, architecture: str) -> str:
+        """The bundle of an architecture."""
+        return storage.join(self.uri, "bundles", architecture)
+
+    def evaluation(self, architecture: str) -> str:
+        """The test metrics of an architecture."""
+        return storage.join(self.uri, "evaluate", architecture, "evaluation.json")
+
+    def report(self, name: str) -> str:
+        """A page for people, such as `evaluate-vgg16`."""
+        return storage.join(self.uri, "reports", f"{name}.html")
+
+    def verdict(self, gate: str) -> str:
+        """The verdict of a gate, such as `validate`."""
+        return storage.join(self.uri, gate, "verdict.json")
+
+    def write_page(self, name: str, page: str, artifact: str = "") -> None:
+        """Write a page for people below the run, and where the Kubeflow UI looks for it.
+
+        Args:
+            name: The page's name, such as `evaluate-vgg16`.
+            page: HTML that stands alone.
+            artifact: The local path of a KFP artifact, if there is one.
+        """
+        storage.write_text(self.report(name), page)
+        if artifact:
+            Path(artifact).parent.mkdir(parents=True, exist_ok=True)
+            Path(artifact).write_text(page, encoding="utf-8")
+
+    def write_verdict(self, gate: str, verdict: Verdict, artifact: str = "") -> None:
+        """Write a gate's verdict, for machines and for people."""
+        storage.write_text(self.verdict(gate), verdict.to_json())
+        self.write_page(gate, render_verdict(verdict), artifact)
+
+    def claim(self, posters: dict[str, Any], settings: dict[str, Any]) -> None:
+        """Store what the run is made of; refuse a folder whose catalog has other posters.
+
+        Args:
+            posters: What chooses the posters: source, path, films and limit.
+            settings: The resolved settings.
+
+        Raises:
+            UsageError: The folder holds a run on other posters.
+        """
+        if storage.exists(self.settings):
+            earlier = json.loads(storage.read_text(self.settings))["posters"]
+            if earlier != posters:
+                raise UsageError(
+                    f"{self.uri} holds a run on other posters ({earlier})",
+                    remedy="give --out another folder, or remove this one",
+                )
+        document = {"posters": posters, "settings": settings}
+        storage.write_text(self.settings, json.dumps(document, indent=2) + "\n")
