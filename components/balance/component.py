@@ -1,0 +1,24 @@
+"""The balance step as Kubeflow Pipelines sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kfp.dsl import HTML, Output
+
+
+def balance(
+    run_uri: str, catalog_digest: str, label_set: str, overrides: dict[str, str],
+    report: Output[HTML],
+) -> int:  # fmt: skip
+    """Deal the catalog's films into training, validation and test; give the number of posters."""
+    from components.balance import balance, page
+    from marquee import run_layout, settings, step
+
+    with step.step("balance", run_uri):
+        layout = run_layout.RunLayout(run_uri)
+        plan = balance.balance(layout.catalog, label_set, settings.load(overrides).balance)
+        plan.write(layout.split)
+        layout.write_page("balance", page.balance_page(plan), report.path)
+    return len(plan.frame)
