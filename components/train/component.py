@@ -1,0 +1,25 @@
+"""The train step as Kubeflow Pipelines sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kfp.dsl import HTML, Metrics, Output
+
+
+def train(
+    run_uri: str, run_name: str, catalog_digest: str, architecture: str, weights: str,
+    overrides: dict[str, str], metrics: Output[Metrics], report: Output[HTML],
+) -> str:  # fmt: skip
+    """Train an architecture and seal its bundle; give the bundle's version."""
+    from components.train import page, train
+    from marquee import run_layout, settings, step
+
+    with step.step(f"train {architecture}", run_uri):
+        layout, resolved = run_layout.RunLayout(run_uri), settings.load(overrides)
+        places = (layout.catalog, layout.split, architecture, weights, layout.bundle(architecture))
+        result = train.train(*places, resolved, run_name)
+        metrics.metadata.update({f"validation/{k}": v for k, v in result.validation.items()})
+        layout.write_page(f"train-{architecture}", page.training_page(result), report.path)
+    return result.version
