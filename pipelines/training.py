@@ -1,0 +1,87 @@
+"""The training pipeline: posters in, registered models out."""
+
+from typing import Dict  # noqa: UP035 - KFP reads the annotation
+
+from kfp import dsl
+
+from pipelines.steps import make_task
+
+NAME = "marquee-training"
+
+
+@dsl.pipeline(name=NAME, description="Posters in, evaluated and registered genre models out.")
+def training(
+    run_uri: str,
+    source: str = "folder",
+    path: str = "",
+    films: int = 1500,
+    limit: int = 0,
+    label_set: str = "all18",
+    custom_cnn: bool = True,
+    vgg16: bool = True,
+    weights: str = "torchvision",
+    registry_uri: str = "",
+    overrides: Dict[str, str] = {},  # noqa: B006, UP006 - KFP wants a literal default
+) -> None:
+    """Ingest, validate and balance posters; train, evaluate and register each architecture.
+
+    Args:
+        run_uri: Where the run leaves what it makes, such as gs://bucket/runs/today.
+        source: Where posters come from - folder or drawn.
+        path: The folder with posters.csv and the images (source folder).
+        films: How many films to draw (source drawn).
+        limit: Take a sample of this many posters; 0 takes all.
+        label_set: What to predict - all18 or study4.
+        custom_cnn: Train our own network from scratch.
+        vgg16: Train VGG16 by transfer learning.
+        weights: VGG16's ImageNet weights - torchvision, random, or the URI of a safetensors file.
+        registry_uri: The model registry; without it, one below run_uri.
+        overrides: Settings by dotted name, such as {"train.vgg16.epochs" - 20}.
+    """
+    ingested = make_task(
+        "ingest",
+        run_uri=run_uri,
+        source=source,
+        path=path,
+        films=films,
+        limit=limit,
+        overrides=overrides,
+    )
+    digest = ingested.outputs["Output"]
+    validated = make_task("validate", run_uri=run_uri, catalog_digest=digest, overrides=overrides)
+    balanced = make_task(
+        "balance",
+        run_uri=run_uri,
+        catalog_digest=digest,
+        label_set=label_set,
+        overrides=overrides,
+    ).after(validated)
+    for architecture, wanted in (("custom_cnn", custom_cnn), ("vgg16", vgg16)):
+        with dsl.If(wanted == True, name=f"if-{architecture}"):  # noqa: E712 - KFP's syntax
+            trained = make_task(
+                "train",
+                f"train-{architecture}",
+                run_uri=run_uri,
+                run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+                catalog_digest=digest,
+                architecture=architecture,
+                weights=weights,
+                overrides=overrides,
+            ).after(balanced)
+            version = trained.outputs["Output"]
+            evaluated = make_task(
+                "evaluate",
+                f"evaluate-{architecture}",
+                run_uri=run_uri,
+                architecture=architecture,
+                bundle_version=version,
+            )
+            make_task(
+                "register",
+                f"register-{architecture}",
+                run_uri=run_uri,
+                registry_uri=registry_uri,
+                architecture=architecture,
+                bundle_version=version,
+                macro_f1=evaluated.outputs["Output"],
+            )
