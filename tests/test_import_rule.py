@@ -16,7 +16,7 @@ HEAVY = ("torch", "kfp", "kserve", "great_expectations", "evidently")
 def _room(module):
     """The unit that the rule speaks of: a step is a room of its own."""
     parts = module.split(".")
-    if parts[:2] == ["marquee", "cli"]:
+    if parts[:2] in (["marquee", "cli"], ["marquee", "__main__"]):
         return "marquee.cli"
     if parts[0] == "components" and len(parts) > 1 and parts[1] in STEPS:
         return f"components.{parts[1]}"

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from marquee import log
-from marquee.cli import catalog, steps
+from marquee.cli import catalog, demo, pipeline, predict, run, serve, steps
 from marquee.errors import MarqueeError
 
 # Great Expectations and Evidently call home unless told not to, and stall without a network.
@@ -22,8 +22,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(catalog.app, name="catalog")
-steps.register(app)
+_WHOLE, _STEPS, _MODEL = "The whole pipeline", "One step", "A trained model"
+for _panel, _commands in (
+    (_WHOLE, (demo.demo, run.run)),
+    (_MODEL, (predict.predict, serve.serve)),
+    (
+        _STEPS,
+        (
+            steps.ingest,
+            steps.validate,
+            steps.balance,
+            steps.train,
+            steps.evaluate,
+            steps.register,
+        ),
+    ),
+):
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+app.add_typer(catalog.app, name="catalog", rich_help_panel="Look and prepare")
+app.add_typer(pipeline.app, name="pipeline", rich_help_panel="Look and prepare")
 
 
 @app.callback()

@@ -1,25 +1,13 @@
 """One command a pipeline step."""
 
-import enum
+from pathlib import Path
 
 import typer
 
+from marquee.cli.options import SET, LabelSet, SourceKind
 
-class SourceKind(enum.StrEnum):
-    """Where posters come from."""
-
-    FOLDER = "folder"
-    DRAWN = "drawn"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the steps' commands.
-
-    Args:
-        app: The command line.
-    """
-    for command in (ingest,):
-        app.command()(command)
+_CATALOG = typer.Argument(..., metavar="CATALOG", help="The catalog's folder or URI.")
+_SPLIT = typer.Argument(..., metavar="SPLIT", help="The split plan's folder or URI.")
 
 
 def ingest(
@@ -31,13 +19,102 @@ def ingest(
     films: int = typer.Option(1500, min=1, help="How many films to draw (source drawn)."),
     seed: int = typer.Option(0, help="Chooses the drawn films."),
     limit: int | None = typer.Option(None, min=1, help="Take a sample of this many posters."),
-    settings: list[str] = typer.Option([], "--set", help="Override a setting: section.name=value."),
+    overrides: list[str] = SET,
 ) -> None:
     """Bring posters into a catalog; the same command again resumes."""
-    from components.ingest.ingest import ingest as run_ingest
+    from components.ingest.ingest import ingest as bring
     from components.ingest.sources import make_source
     from marquee.settings import load, parse_overrides
 
-    resolved = load(parse_overrides(settings))
+    settings = load(parse_overrides(overrides))
     posters = make_source(source.value, path=path, films=films, seed=seed, limit=limit)
-    run_ingest(posters, out, resolved.ingest.part_rows)
+    bring(posters, out, settings.ingest.part_rows)
+
+
+def validate(
+    catalog: str = _CATALOG,
+    out: str | None = typer.Option(None, metavar="DIR", help="Write verdict.json and .html here."),
+    as_json: bool = typer.Option(False, "--json", help="Print the verdict as JSON."),
+    overrides: list[str] = SET,
+) -> None:
+    """Judge whether a catalog can train a model (exit code 3 if not)."""
+    from components.validate.validate import validate as judge
+    from marquee import storage
+    from marquee.report import render_verdict
+    from marquee.settings import load, parse_overrides
+
+    verdict = judge(catalog, load(parse_overrides(overrides)).validate)
+    if out:
+        storage.write_text(storage.join(out, "verdict.json"), verdict.to_json())
+        storage.write_text(storage.join(out, "verdict.html"), render_verdict(verdict))
+    typer.echo(verdict.to_json() if as_json else verdict.sentence())
+    verdict.raise_unless_passed()
+
+
+def balance(
+    catalog: str = _CATALOG,
+    out: str = typer.Option(..., metavar="SPLIT", help="Where the split plan goes."),
+    genres: LabelSet = typer.Option(LabelSet.ALL18, help="The label set to predict."),
+    overrides: list[str] = SET,
+) -> None:
+    """Deal a catalog's films into training, validation and test."""
+    from components.balance.balance import balance as deal
+    from components.balance.page import balance_page
+    from marquee import storage
+    from marquee.settings import load, parse_overrides
+
+    plan = deal(catalog, genres.value, load(parse_overrides(overrides)).balance)
+    plan.write(out)
+    storage.write_text(storage.join(out, "balance.html"), balance_page(plan))
+
+
+def train(
+    catalog: str = _CATALOG,
+    split: str = _SPLIT,
+    out: str = typer.Option(..., metavar="BUNDLE", help="Where the bundle goes."),
+    arch: str = typer.Option("custom_cnn", help="The architecture: custom_cnn or vgg16."),
+    weights: str = typer.Option(
+        "torchvision",
+        metavar="URI",
+        help="VGG16's ImageNet weights: torchvision (downloads), random, a file or a URI.",
+    ),
+    page: Path | None = typer.Option(None, metavar="FILE", help="Write the learning curves here."),
+    overrides: list[str] = SET,
+) -> None:
+    """Train an architecture and seal a model bundle."""
+    from components.train.page import training_page
+    from components.train.train import train as fit
+    from marquee import storage
+    from marquee.settings import load, parse_overrides
+
+    report = fit(catalog, split, arch, weights, out, load(parse_overrides(overrides)))
+    if page:
+        storage.write_text(str(page), training_page(report))
+    typer.echo(report.version)
+
+
+def evaluate(
+    bundle: str = typer.Argument(..., metavar="BUNDLE", help="The model bundle's folder or URI."),
+    catalog: str = _CATALOG,
+    split: str = _SPLIT,
+    out: str = typer.Option(..., metavar="DIR", help="Where evaluation.json and .html go."),
+) -> None:
+    """Score a bundle on the test split, beside the trivial baselines."""
+    from components.evaluate.evaluate import evaluate as judge
+    from components.evaluate.page import evaluation_page
+    from marquee import storage
+
+    evaluation = judge(bundle, catalog, split)
+    evaluation.write(storage.join(out, "evaluation.json"))
+    storage.write_text(storage.join(out, "evaluation.html"), evaluation_page(evaluation))
+
+
+def register(
+    bundle: str = typer.Argument(..., metavar="BUNDLE", help="The model bundle's folder or URI."),
+    evaluation: str = typer.Option(..., metavar="FILE", help="The bundle's evaluation.json."),
+    registry: str = typer.Option(..., metavar="URI", help="The model registry."),
+) -> None:
+    """Keep a bundle and its test metrics in the registry, as a candidate."""
+    from components.register.register import register as keep
+
+    typer.echo(keep(bundle, evaluation, registry).version)

@@ -1,0 +1,5 @@
+"""`python -m marquee` is `marquee`."""
+
+from marquee.cli import main
+
+main()
