@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from marquee import log, storage
 from marquee.errors import MarqueeError
+from marquee.run_layout import RunLayout
 
 FAILURE_FILE = "failure.json"
 
@@ -34,16 +35,19 @@ class StepFailed(MarqueeError):
 
 
 @contextmanager
-def step(name: str, run_uri: str) -> Iterator[None]:
+def step(name: str, run_uri: str) -> Iterator[RunLayout]:
     """Run a step's work; an error of ours ends the process with a message and its exit code.
 
     Args:
         name: The step's name, such as `train-vgg16`.
         run_uri: Where the run leaves what it makes.
+
+    Yields:
+        The places below that URI.
     """
     log.configure()
     try:
-        yield
+        yield RunLayout(run_uri)
     except MarqueeError as error:
         failure = {
             "step": name,

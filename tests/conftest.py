@@ -10,6 +10,7 @@ from helpers import REAL_POSTERS, encode, noise_poster, row, write_folder
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -60,3 +61,56 @@ def bucket(
     client = storage.Client(project="emulator", credentials=AnonymousCredentials())
     client.create_bucket(name)
     return f"gs://{name}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what tests compute out of the person's cache."""
+    os.environ["MARQUEE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def drawn_catalog(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A catalog of 240 drawn films."""
+    from components.ingest.ingest import ingest
+    from components.ingest.sources.drawn import DrawnSource
+
+    uri = str(tmp_path_factory.mktemp("drawn") / "catalog")
+    ingest(DrawnSource(240), uri, part_rows=100)
+    return uri
+
+
+@pytest.fixture(scope="session")
+def drawn_split(drawn_catalog: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A split plan of the drawn films for study4."""
+    from components.balance.balance import balance
+    from marquee.settings import BalanceSettings
+
+    uri = str(tmp_path_factory.mktemp("split"))
+    balance(drawn_catalog, "study4", BalanceSettings()).write(uri)
+    return uri
+
+
+TINY = {
+    "custom_cnn": {"height": 48, "width": 32, "epochs": 4, "batch_size": 16, "workers": 0},
+    "vgg16": {"height": 48, "width": 32, "epochs": 3},
+}
+"""Networks that train in seconds."""
+
+
+@pytest.fixture(scope="session")
+def drawn_bundles(
+    drawn_catalog: str, drawn_split: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """A bundle of each architecture, trained in seconds on the drawn films."""
+    from components.train.train import train
+    from marquee.settings import Settings
+
+    folder = tmp_path_factory.mktemp("bundles")
+    settings = Settings(train=TINY)
+    return {
+        name: train(
+            drawn_catalog, drawn_split, name, "random", str(folder / name), settings
+        ).bundle_uri
+        for name in TINY
+    }

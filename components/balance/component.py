@@ -14,10 +14,9 @@ def balance(
 ) -> int:  # fmt: skip
     """Deal the catalog's films into training, validation and test; give the number of posters."""
     from components.balance import balance, page
-    from marquee import run_layout, settings, step
+    from marquee import settings, step
 
-    with step.step("balance", run_uri):
-        layout = run_layout.RunLayout(run_uri)
+    with step.step("balance", run_uri) as layout:
         plan = balance.balance(layout.catalog, label_set, settings.load(overrides).balance)
         plan.write(layout.split)
         layout.write_page("balance", page.balance_page(plan), report.path)

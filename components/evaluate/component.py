@@ -14,10 +14,9 @@ def evaluate(
 ) -> float:  # fmt: skip
     """Score a bundle on the test split; give its macro F1."""
     from components.evaluate import evaluate, page
-    from marquee import run_layout, step
+    from marquee import step
 
-    with step.step(f"evaluate {architecture}", run_uri):
-        layout = run_layout.RunLayout(run_uri)
+    with step.step(f"evaluate {architecture}", run_uri) as layout:
         result = evaluate.evaluate(layout.bundle(architecture), layout.catalog, layout.split)
         result.write(layout.evaluation(architecture))
         layout.write_page(f"evaluate-{architecture}", page.evaluation_page(result), report.path)

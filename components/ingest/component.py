@@ -14,12 +14,12 @@ def ingest(
 ) -> str:  # fmt: skip
     """Bring posters into the run's catalog; give the catalog's digest."""
     from components.ingest import ingest, sources
-    from marquee import run_layout, settings, step
+    from marquee import settings, step
 
-    with step.step("ingest", run_uri):
+    with step.step("ingest", run_uri) as layout:
         part_rows = settings.load(overrides).ingest.part_rows
         posters = sources.make_source(source, path=path, films=films, limit=limit or None)
-        report = ingest.ingest(posters, run_layout.RunLayout(run_uri).catalog, part_rows)
+        report = ingest.ingest(posters, layout.catalog, part_rows)
         metrics.log_metric("posters", report.manifest.rows)
         metrics.log_metric("quarantined", report.manifest.quarantined)
     return report.manifest.digest

@@ -8,10 +8,9 @@ def register(
 ) -> str:  # fmt: skip
     """Keep a bundle and its test metrics in the registry as a candidate; give its version."""
     from components.register.register import register as keep
-    from marquee import run_layout, step
+    from marquee import step
 
-    with step.step(f"register {architecture}", run_uri):
-        layout = run_layout.RunLayout(run_uri)
+    with step.step(f"register {architecture}", run_uri) as layout:
         registry = registry_uri or layout.registry
         entry = keep(layout.bundle(architecture), layout.evaluation(architecture), registry)
     return entry.version

@@ -14,10 +14,10 @@ def train(
 ) -> str:  # fmt: skip
     """Train an architecture and seal its bundle; give the bundle's version."""
     from components.train import page, train
-    from marquee import run_layout, settings, step
+    from marquee import settings, step
 
-    with step.step(f"train {architecture}", run_uri):
-        layout, resolved = run_layout.RunLayout(run_uri), settings.load(overrides)
+    with step.step(f"train {architecture}", run_uri) as layout:
+        resolved = settings.load(overrides)
         places = (layout.catalog, layout.split, architecture, weights, layout.bundle(architecture))
         result = train.train(*places, resolved, run_name)
         metrics.metadata.update({f"validation/{k}": v for k, v in result.validation.items()})

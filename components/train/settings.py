@@ -1,6 +1,7 @@
 """`[train]`: how a network is trained. Each architecture has defaults of its own."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 from marquee.errors import UsageError
 from marquee.settings import check_range
@@ -54,4 +55,25 @@ class TrainSettings:
         if self.precision not in PRECISIONS:
             raise UsageError(
                 f"train.precision is {self.precision!r}", remedy=f"use {', '.join(PRECISIONS)}"
+            )
+
+
+def check_names(train: dict[str, object], architectures: Sequence[str]) -> None:
+    """Refuse names in `[train]` that no training knows, before anything heavy is loaded.
+
+    Args:
+        train: The section as read.
+        architectures: Names that may have a section of their own.
+
+    Raises:
+        UsageError: A name is unknown.
+    """
+    known = [item.name for item in fields(TrainSettings)]
+    for name, value in train.items():
+        if isinstance(value, dict) and name in architectures:
+            check_names(value, ())
+        elif name not in known:
+            raise UsageError(
+                f"unknown setting train.{name}",
+                remedy=f"use {', '.join(known)}, or a section {' or '.join(architectures)}",
             )

@@ -148,6 +148,8 @@ def _fit_head(
         torch.from_numpy(cache.features(subsets[split])) for split in (TRAIN, VALIDATION)
     )
     head = model.head.cpu()
+    # Splitting so small a network over threads costs more than it saves.
+    torch.set_num_threads(1)
     _start_normalisation(head.normalise, train_features)
     subset = subsets[TRAIN]
     batch_size = min(settings.batch_size, len(subset))

@@ -13,10 +13,9 @@ def validate(
 ) -> str:  # fmt: skip
     """Judge the catalog; a failed gate fails the step, and the run stops here."""
     from components.validate.validate import validate as judge
-    from marquee import run_layout, settings, step
+    from marquee import settings, step
 
-    with step.step("validate", run_uri):
-        layout = run_layout.RunLayout(run_uri)
+    with step.step("validate", run_uri) as layout:
         verdict = judge(layout.catalog, settings.load(overrides).validate)
         layout.write_verdict("validate", verdict, report.path)
         verdict.raise_unless_passed()

@@ -48,13 +48,13 @@ def validate(catalog_uri: str, settings: ValidateSettings) -> Verdict:
         The verdict of the data gate; it blames the offending poster ids.
     """
     catalog = Catalog(catalog_uri)
-    frame = _derive(catalog.frame(COLUMNS))
+    frame = catalog.frame(COLUMNS)
     manifest = catalog.manifest
     return Verdict(
         gate="data",
         subject=f"catalog {manifest.digest}",
         checks=(
-            *_run_suite(frame, settings),
+            *check_frame(frame, settings),
             _quarantine_check(manifest.rows, manifest.quarantined, settings),
         ),
     )
@@ -102,7 +102,17 @@ def _expectations(settings: ValidateSettings) -> dict[str, gxe.Expectation]:
     }
 
 
-def _run_suite(frame: pd.DataFrame, settings: ValidateSettings) -> list[Check]:
+def check_frame(frame: pd.DataFrame, settings: ValidateSettings) -> list[Check]:
+    """Run the suite.
+
+    Args:
+        frame: One row a poster with `COLUMNS`.
+        settings: The bounds.
+
+    Returns:
+        One check an expectation.
+    """
+    frame = _derive(frame)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     batch = (

@@ -13,6 +13,9 @@ from marquee.errors import MarqueeError
 # Great Expectations and Evidently call home unless told not to, and stall without a network.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+# torch's threads otherwise spin while they wait for each other: next to any other busy process
+# that made training ten times slower here.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(
     name="marquee",
@@ -54,7 +57,7 @@ def _configure(
 def main() -> None:
     """Run the command line; errors become a message and an exit code."""
     try:
-        app()
+        app(prog_name="marquee")
     except MarqueeError as error:
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         console.print(f"[bold red]error:[/] {_escaped(error.message)}")

@@ -117,6 +117,7 @@ def run_pipeline(
         MarqueeError: An input is wrong, or a step failed; it has the step's exit code.
     """
     from components.ingest.sources import make_source
+    from components.train.settings import check_names
     from marquee.run_layout import RunLayout
     from marquee.settings import load
     from pipelines.local import run_locally
@@ -129,7 +130,9 @@ def run_pipeline(
     make_source(source, path=path, films=films, limit=limit or None)
     weights = _check_weights(weights, architectures)
     posters = {"source": source, "path": path, "films": films, "limit": limit}
-    layout.claim(posters, load(overrides).to_dict())
+    settings = load(overrides)
+    check_names(settings.train, ARCHITECTURES)
+    layout.claim(posters, settings.to_dict())
     run_locally(
         training,
         {

@@ -1,0 +1,58 @@
+import pytest
+
+from components.evaluate.evaluate import evaluate
+from components.evaluate.page import evaluation_page
+from marquee.errors import DataError
+from marquee.split import SplitPlan
+
+
+@pytest.fixture(scope="module")
+def evaluation(drawn_bundles, drawn_catalog, drawn_split):
+    return evaluate(drawn_bundles["custom_cnn"], drawn_catalog, drawn_split)
+
+
+def test_metrics_have_their_stable_names_and_stand_beside_the_baselines(evaluation):
+    names = {
+        "test/macro_map",
+        "test/macro_f1",
+        "test/micro_f1",
+        "test/top1",
+        "test/per_label_accuracy",
+        "test/ap/Comedy",
+        "test/ap/Horror",
+    }
+    assert names <= set(evaluation.metrics)
+    for values in evaluation.baselines.values():
+        assert set(values) == set(evaluation.metrics)
+    assert all(0 <= value <= 1 for value in evaluation.metrics.values())
+
+
+def test_slices_cover_the_test_split(evaluation, drawn_split):
+    posters = len(SplitPlan.read(drawn_split).ids("test"))
+    assert evaluation.posters == posters
+    assert sum(row["posters"] for row in evaluation.per_era) == posters
+    assert sum(row["posters"] for row in evaluation.per_source) == posters
+    for counts in evaluation.confusion_per_genre.values():
+        assert sum(counts.values()) == posters
+
+
+def test_the_page_shows_what_was_measured(evaluation):
+    page = evaluation_page(evaluation)
+    for words in ("Beside the baselines", "By genre", "By era", "predict every genre", "Horror"):
+        assert words in page
+    assert f"{evaluation.metrics['test/macro_f1']:.3f}" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_bundle_of_other_posters_is_refused(drawn_bundles, drawn_catalog, drawn_split, tmp_path):
+    plan = SplitPlan.read(drawn_split)
+    SplitPlan(plan.frame, plan.balance | {"catalog_digest": "0" * 64}).write(str(tmp_path))
+    with pytest.raises(DataError, match="may have been trained on"):
+        evaluate(drawn_bundles["custom_cnn"], drawn_catalog, str(tmp_path))
+
+
+def test_a_bundle_for_other_genres_is_refused(drawn_bundles, drawn_catalog, drawn_split, tmp_path):
+    plan = SplitPlan.read(drawn_split)
+    SplitPlan(plan.frame, plan.balance | {"label_set": "all18"}).write(str(tmp_path))
+    with pytest.raises(DataError, match="the split plan is for all18"):
+        evaluate(drawn_bundles["custom_cnn"], drawn_catalog, str(tmp_path))

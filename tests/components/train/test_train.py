@@ -1,0 +1,178 @@
+"""Training on drawn films: what comes out, that it repeats, and what is refused."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import encode, noise_poster
+from safetensors.torch import load_file, save_file
+
+from components.train.architectures import architecture
+from components.train.data import augment, random_for, read_subset
+from components.train.features import FeatureCache
+from components.train.settings import TrainSettings
+from components.train.train import resolve_settings, train
+from marquee.bundle import load
+from marquee.catalog import Catalog
+from marquee.engine import Engine
+from marquee.errors import DataError, UsageError
+from marquee.images import Preprocessing, decode, preprocess
+from marquee.settings import Settings
+from marquee.split import SplitPlan
+
+TINY_CNN = {"height": 48, "width": 32, "epochs": 2, "batch_size": 16, "workers": 0}
+
+
+def posters(bundle, count=5):
+    images = [encode(noise_poster(number)) for number in range(count)]
+    return np.stack([preprocess(data, bundle.info.preprocessing) for data in images])
+
+
+@pytest.mark.parametrize("name", ["custom_cnn", "vgg16"])
+def test_the_engine_agrees_with_pytorch(name, drawn_bundles):
+    bundle = load(drawn_bundles[name])
+    images = posters(bundle)
+    settings = TrainSettings(**json.loads(bundle.info.environment["settings"]))
+    model = architecture(name).build(len(bundle.info.genres), settings, "random").eval()
+    model.load_state_dict(load_file(bundle.folder / "weights.safetensors"))
+    with torch.no_grad():
+        expected = model(torch.from_numpy(images)).numpy()
+        bias = model.head.bias().numpy()
+    found = Engine(bundle).infer(images, ("logits", "embedding", "maps"))
+    assert np.abs(found["logits"] - expected).max() < 1e-3
+    assert found["embedding"].shape == (5, 64)
+    assert np.abs(found["maps"].sum(axis=(2, 3)) + bias - expected).max() < 1e-3
+
+
+def test_the_bundle_says_what_it_is(drawn_bundles, drawn_catalog):
+    info = load(drawn_bundles["custom_cnn"]).info
+    assert info.catalog_digest == Catalog(drawn_catalog).manifest.digest
+    assert (info.label_set, info.genres) == ("study4", ("Comedy", "Horror", "Action", "Romance"))
+    assert all(0 < threshold < 1 for threshold in info.thresholds)
+    assert 0 < info.validation["macro_map"] <= 1
+    posters_seen = sum(item["posters"] for item in info.reference_profile["eras"].values())
+    assert posters_seen == info.reference_profile["all"]["posters"] > 10
+    histogram = info.reference_profile["all"]["genres"]["Horror"]["probability"]
+    assert sum(histogram) == posters_seen
+
+
+def test_the_same_seed_gives_the_same_weights(drawn_catalog, drawn_split, tmp_path):
+    def weights(name, seed):
+        settings = Settings(train={**TINY_CNN, "seed": seed})
+        uri = train(
+            drawn_catalog, drawn_split, "custom_cnn", "random", str(tmp_path / name), settings
+        ).bundle_uri
+        return hashlib.sha256(Path(uri, "weights.safetensors").read_bytes()).hexdigest()
+
+    first = weights("a", 1)
+    assert weights("b", 1) == first
+    assert weights("c", 2) != first
+
+
+def test_a_bundle_is_replaced_whole(drawn_catalog, drawn_split, tmp_path):
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "left-over.txt").write_text("of an earlier run")
+    settings = Settings(train={**TINY_CNN, "epochs": 1})
+    train(drawn_catalog, drawn_split, "custom_cnn", "random", str(target), settings)
+    assert not (target / "left-over.txt").exists()
+    load(str(target))
+
+
+def test_features_are_computed_once(drawn_catalog, drawn_split, tmp_path, monkeypatch):
+    monkeypatch.setenv("MARQUEE_CACHE", str(tmp_path))
+    subset = read_subset(Catalog(drawn_catalog), SplitPlan.read(drawn_split), "train")
+    settings = resolve_settings("vgg16", Settings(train={"height": 48, "width": 32}))
+    model = architecture("vgg16").build(4, settings, "random")
+    preprocessing = Preprocessing(height=48, width=32)
+    computed = []
+    killed_at = 2
+    compute = model.pooled
+
+    def pooled(images):
+        computed.append(len(images))
+        if killed_at == len(computed):
+            raise KeyboardInterrupt
+        return compute(images)
+
+    model.pooled = pooled
+    monkeypatch.setattr("components.train.features._SAVE_EVERY", 16)
+    with pytest.raises(KeyboardInterrupt):
+        FeatureCache(model, preprocessing, "fp32").features(subset)
+    computed, killed_at = [], 0
+    first = FeatureCache(model, preprocessing, "fp32").features(subset)
+    assert sum(computed) == len(subset) - 16
+    model.pooled = None
+    again = FeatureCache(model, preprocessing, "fp32").features(subset)
+    assert np.array_equal(first, again)
+    other = FeatureCache(model, Preprocessing(height=64, width=32), "fp32")
+    with pytest.raises(TypeError):
+        other.features(subset)
+
+
+def test_augmentation_follows_seed_epoch_and_poster():
+    image = decode(encode(noise_poster(4, 120, 180)))
+
+    def varied(seed, epoch, poster):
+        return np.asarray(augment(image, random_for(seed, epoch, poster)).resize((32, 48)))
+
+    assert np.array_equal(varied(0, 1, "a"), varied(0, 1, "a"))
+    for other in ((1, 1, "a"), (0, 2, "a"), (0, 1, "b")):
+        assert not np.array_equal(varied(0, 1, "a"), varied(*other))
+
+
+def test_a_plan_of_another_state_of_the_catalog_is_refused(drawn_catalog, drawn_split, tmp_path):
+    plan = SplitPlan.read(drawn_split)
+    stale = SplitPlan(plan.frame, plan.balance | {"catalog_digest": "0" * 64})
+    stale.write(str(tmp_path / "split"))
+    with pytest.raises(DataError, match="another state of the catalog"):
+        train(drawn_catalog, str(tmp_path / "split"), "custom_cnn", "random", "unused", Settings())
+
+
+def test_settings_of_one_architecture_win_over_the_common_ones():
+    settings = Settings(train={"epochs": 3, "vgg16": {"epochs": 7}})
+    assert resolve_settings("vgg16", settings).epochs == 7
+    assert resolve_settings("custom_cnn", settings).epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epoch": 3}, "unknown setting train.custom_cnn.epoch"),
+        ({"epochs": 0}, "train.epochs is 0"),
+        ({"epochs": "many"}, "train.custom_cnn.epochs is 'many'"),
+        ({"precision": "fp8"}, "train.precision is 'fp8'"),
+    ],
+)
+def test_bad_settings_are_named(values, message):
+    with pytest.raises(UsageError, match=message):
+        resolve_settings("custom_cnn", Settings(train=values))
+
+
+def test_unknown_architecture():
+    with pytest.raises(UsageError, match="alexnet"):
+        architecture("alexnet")
+
+
+def _wrong_keys(path):
+    save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
+
+
+@pytest.mark.parametrize(
+    ("write", "error", "message"),
+    [
+        (lambda path: None, UsageError, "there are no weights"),
+        (lambda path: path.write_bytes(b"pickled"), DataError, "no safetensors file"),
+        (_wrong_keys, DataError, "does not hold VGG16's"),
+    ],
+    ids=["missing", "not safetensors", "wrong keys"],
+)
+def test_unusable_weights(write, error, message, tmp_path):
+    write(tmp_path / "weights.safetensors")
+    with pytest.raises(error, match=message):
+        architecture("vgg16").build(
+            4, resolve_settings("vgg16", Settings()), str(tmp_path / "weights.safetensors")
+        )

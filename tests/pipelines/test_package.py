@@ -1,0 +1,88 @@
+"""The compiled package: what the Kubeflow UI gets."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import ROOT
+
+from pipelines.package import PIPELINES, compile_all
+from pipelines.steps import POLICIES
+from pipelines.training import training
+
+GOLDEN = ROOT / "pipelines/compiled"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    (path,) = compile_all(tmp_path_factory.mktemp("compiled"))
+    return path
+
+
+def test_the_package_in_git_is_fresh(package):
+    """`make pipelines` refreshes it."""
+    assert package.read_text() == (GOLDEN / package.name).read_text()
+
+
+def _tasks(spec):
+    dags = [spec["root"], *spec["components"].values()]
+    return {
+        name: task
+        for dag in dags
+        for name, task in dag.get("dag", {}).get("tasks", {}).items()
+        if not name.startswith("condition")
+    }
+
+
+def test_each_architecture_has_tasks_of_its_own_name(package):
+    tasks = _tasks(yaml.safe_load(package.read_text()))
+    assert set(tasks) == {
+        "ingest",
+        "validate",
+        "balance",
+        *(
+            f"{step}-{architecture}"
+            for step in ("train", "evaluate", "register")
+            for architecture in ("custom-cnn", "vgg16")
+        ),
+    }
+
+
+def test_every_task_has_the_policy_of_the_table(package):
+    for name, task in _tasks(yaml.safe_load(package.read_text())).items():
+        policy = POLICIES[name.partition("-")[0]]
+        assert bool(task["cachingOptions"].get("enableCache")) == policy.cache, name
+        retries = int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
+        assert retries == policy.retries, name
+
+
+def test_steps_that_act_on_the_world_are_never_cached():
+    assert not POLICIES["ingest"].cache
+    assert not POLICIES["register"].cache
+
+
+def test_no_step_runs_pip_and_every_image_is_ours(package):
+    text = package.read_text()
+    assert "pip install" not in text
+    executors = yaml.safe_load(text)["deploymentSpec"]["executors"].values()
+    images = {executor["container"]["image"].rpartition(":")[0] for executor in executors}
+    assert images == {"marquee-data", "marquee-train"}
+
+
+def test_parameters_are_few_and_described(package):
+    spec = yaml.safe_load(package.read_text())
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    assert len(parameters) - ("overrides" in parameters) <= 15
+    for name, parameter in parameters.items():
+        assert parameter.get("description"), name
+
+
+def test_component_files_stay_short():
+    for path in (ROOT / "components").glob("*/component.py"):
+        assert len(path.read_text().splitlines()) <= 25, path
+
+
+def test_every_pipeline_is_compiled():
+    assert set(PIPELINES) == {Path(path).stem for path in GOLDEN.glob("*.yaml")}
+    assert inspect.signature(training.pipeline_func)
