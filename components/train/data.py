@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -108,7 +108,7 @@ def random_for(seed: int, epoch: int, poster_id: str) -> np.random.Generator:
 
 
 def augment(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Vary a poster as reprints and scans vary: mirrored, trimmed, lighter or darker.
+    """Vary a poster as reprints and scans vary: mirrored, trimmed, paler, flatter or darker.
 
     Args:
         image: A decoded poster.
@@ -119,14 +119,13 @@ def augment(image: Image.Image, random: np.random.Generator) -> Image.Image:
     """
     if random.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    width, height = image.size
-    keep = random.uniform(0.8, 1.0, size=2)
-    left, top = random.uniform(0, 1, size=2) * (1 - keep) * (width, height)
-    image = image.crop(
-        (int(left), int(top), int(left + keep[0] * width), int(top + keep[1] * height))
-    )
-    gain, shift = random.uniform(0.8, 1.2), random.uniform(-20, 20)
-    return image.point([int(np.clip(value * gain + shift, 0, 255)) for value in range(256)] * 3)
+    size = np.array(image.size)
+    kept = size * random.uniform(0.84, 1.0, size=2)
+    left, top = random.uniform(0, 1, size=2) * (size - kept)
+    image = image.crop((int(left), int(top), int(left + kept[0]), int(top + kept[1])))
+    for enhance in (ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Brightness):
+        image = enhance(image).enhance(random.uniform(0.8, 1.2))
+    return image
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

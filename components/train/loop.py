@@ -5,12 +5,14 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from components.train.device import autocast
 from components.train.settings import TrainSettings
@@ -75,7 +77,7 @@ def fit(
     module: nn.Module,
     batches: Callable[[int], Iterable[Batch]],
     steps_per_epoch: int,
-    score_validation: Callable[[], NDArray[np.float32]],
+    score_validation: Callable[[nn.Module], NDArray[np.float32]],
     validation_labels: NDArray[np.float32],
     positives: Tensor,
     settings: TrainSettings,
@@ -86,7 +88,7 @@ def fit(
         module: Maps a batch's inputs to logits; holds the best weights afterwards.
         batches: Gives the batches of an epoch.
         steps_per_epoch: How many those are.
-        score_validation: Gives the logits [N, G] of the validation split.
+        score_validation: Gives the logits [N, G] of the validation split by a module like this one.
         validation_labels: [N, G].
         positives: Weight of each genre's positives [G].
         settings: Epochs, patience, learning rate and so on.
@@ -100,8 +102,9 @@ def fit(
     device = next(module.parameters()).device
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        _parameter_groups(trainable, settings.weight_decay), lr=settings.learning_rate
     )
+    average = AveragedModel(module, avg_fn=_moving_average(settings.ema), use_buffers=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, _cosine(settings.epochs * steps_per_epoch)
     )
@@ -120,12 +123,13 @@ def fit(
             nn.utils.clip_grad_norm_(trainable, _CLIP)
             optimizer.step()
             schedule.step()
+            average.update_parameters(module)
             total += loss.item()
-        module.eval()
-        score = macro_map(validation_labels, score_validation())
+        average.eval()
+        score = macro_map(validation_labels, score_validation(average.module))
         _record(history, epoch, total / steps_per_epoch, score, float(schedule.get_last_lr()[0]))
         if score > best_score:
-            best_score, best_state = score, copy.deepcopy(module.state_dict())
+            best_score, best_state = score, copy.deepcopy(average.module.state_dict())
             history.best_epoch = epoch
         elif epoch - history.best_epoch >= settings.patience:
             logger.info("train: no better validation mAP for %d epochs", settings.patience)
@@ -133,6 +137,26 @@ def fit(
     module.load_state_dict(best_state)
     module.eval()
     return history
+
+
+def _parameter_groups(parameters: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:
+    """Decay matrices and kernels; biases and normalisation are left alone."""
+    return [
+        {"params": [item for item in parameters if item.ndim > 1], "weight_decay": decay},
+        {"params": [item for item in parameters if item.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Average exponentially, over few steps at first; a decay of 0 follows the weights."""
+
+    def average(kept: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+        if not kept.is_floating_point():
+            return current
+        count = int(updates)
+        return torch.lerp(current, kept, min(decay, (1 + count) / (10 + count)))
+
+    return average
 
 
 def _record(history: History, epoch: int, loss: float, score: float, rate: float) -> None:

@@ -31,6 +31,8 @@ class TrainSettings:
     """Share of pooled features dropped in training (0..1)."""
     label_smoothing: float = 0.0
     """Labels become s/2 and 1 - s/2."""
+    ema: float = 0.0
+    """Decay a step of the weights' moving average that is kept; 0 keeps the weights themselves."""
     precision: str = "auto"
     """`auto` takes bf16 where the processor computes in it, else fp32."""
     seed: int = 0
@@ -49,6 +51,7 @@ class TrainSettings:
             ("weight_decay", 0.0, 10.0),
             ("dropout", 0.0, 0.95),
             ("label_smoothing", 0.0, 0.5),
+            ("ema", 0.0, 0.9999),
             ("workers", 0, 64),
         ):
             check_range(f"train.{name}", getattr(self, name), low, high)

@@ -160,9 +160,9 @@ def _fit_head(
             rows = order[start : start + batch_size]
             yield _batch(train_features[rows], subset, rows, torch.device("cpu"))
 
-    def score_validation() -> NDArray[np.float32]:
+    def score_validation(scored: torch.nn.Module) -> NDArray[np.float32]:
         with torch.no_grad():
-            logits: NDArray[np.float32] = head(validation_features).numpy()
+            logits: NDArray[np.float32] = scored(validation_features).numpy()
         return logits
 
     # A head of a hundred thousand weights gains nothing from bf16.
@@ -176,7 +176,7 @@ def _fit_head(
         positive_weights(subset.labels),
         plain,
     )
-    return history, score_validation()
+    return history, score_validation(head)
 
 
 def _start_normalisation(norm: torch.nn.BatchNorm1d, features: torch.Tensor) -> None:
@@ -194,6 +194,9 @@ def _fit_network(
 ) -> tuple[History, NDArray[np.float32]]:
     """Train a whole network on the posters."""
     device = pick_device()
+    # One core a thread: with more threads than cores, those that compute wait for each other most
+    # of the time.
+    torch.set_num_threads(max(1, cpu_count() - settings.workers))
     model.to(device).to(memory_format=torch.channels_last)
     subset = subsets[TRAIN]
     batch_size = min(settings.batch_size, len(subset))
@@ -213,8 +216,8 @@ def _fit_network(
                 yield _batch(images.to(device), subset, rows.numpy(), device)
                 advance(1)
 
-    def score_validation() -> NDArray[np.float32]:
-        return _logits(model, subsets[VALIDATION], preprocessing, settings, device)
+    def score_validation(scored: torch.nn.Module) -> NDArray[np.float32]:
+        return _logits(scored, subsets[VALIDATION], preprocessing, settings, device)
 
     history = fit(
         model,
@@ -225,7 +228,7 @@ def _fit_network(
         positive_weights(subset.labels),
         settings,
     )
-    return history, score_validation()
+    return history, score_validation(model)
 
 
 def _batch(
@@ -240,7 +243,7 @@ def _batch(
 
 
 def _logits(
-    model: PosterModel,
+    model: torch.nn.Module,
     subset: Subset,
     preprocessing: Preprocessing,
     settings: TrainSettings,

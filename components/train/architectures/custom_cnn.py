@@ -1,57 +1,35 @@
-"""Our own network, trained from scratch: small residual blocks on a 2:3 input."""
+"""Our own network, trained from scratch: strided 3x3 convolutions on a 2:3 input.
 
-from itertools import pairwise
+On real posters it beats residual blocks of the same width at the same cost, and reaches in a few
+minutes on two cores what the study's far larger network does not reach (benchmarks/RESULTS.md).
+"""
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from components.train.model import PosterModel
 from components.train.settings import TrainSettings
 
-WIDTHS: tuple[int, ...] = (32, 64, 128, 256)
+WIDTHS: tuple[int, ...] = (64, 128, 256)
 """Channels of the stages; each stage halves height and width."""
 
-MEAN = (127.5, 127.5, 127.5)
-STD = (63.75, 63.75, 63.75)
+_STEM = 32
+
+MEAN = (114.75, 107.1, 102.0)
+STD = (70.0, 70.0, 70.0)
+"""About those of posters."""
 
 DEFAULTS = TrainSettings(
-    height=192,
-    width=128,
-    epochs=20,
-    patience=8,
-    batch_size=64,
-    learning_rate=2e-3,
+    height=144,
+    width=96,
+    epochs=12,
+    patience=12,
+    batch_size=32,
+    learning_rate=1e-3,
     weight_decay=5e-2,
     dropout=0.3,
+    label_smoothing=0.04,
+    ema=0.998,
 )
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al., 2016).
-
-    Args:
-        inputs: Channels that come in.
-        outputs: Channels that go out, at half the height and width.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.branch = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-        self.shortcut = nn.Sequential(
-            nn.AvgPool2d(2, ceil_mode=True),
-            nn.Conv2d(inputs, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map [N, inputs, h, w] to [N, outputs, h / 2, w / 2]."""
-        return torch.relu(self.branch(features) + self.shortcut(features))
 
 
 def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
@@ -60,16 +38,26 @@ def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
     Args:
         genres: Number of genres.
         settings: The training's settings.
-        weights: Ignored: this network starts from scratch.
+        weights: Not used: this network starts from scratch.
 
     Returns:
-        The model.
+        The model; its feature map is a sixteenth of the input in height and width.
     """
-    stem = nn.Sequential(
-        nn.Conv2d(3, WIDTHS[0], 5, stride=2, padding=2, bias=False),
-        nn.BatchNorm2d(WIDTHS[0]),
+    layers = [_convolution(3, _STEM, kernel=5, stride=2)]
+    channels = _STEM
+    for width in WIDTHS:
+        layers += [_convolution(channels, width, stride=2), _convolution(width, width)]
+        channels = width
+    backbone = nn.Sequential(*layers)
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return PosterModel(backbone, channels, genres, settings.dropout, MEAN, STD)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
-    blocks = [ResidualBlock(inputs, outputs) for inputs, outputs in pairwise(WIDTHS)]
-    backbone = nn.Sequential(stem, *blocks)
-    return PosterModel(backbone, WIDTHS[-1], genres, settings.dropout, MEAN, STD)
