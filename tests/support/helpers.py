@@ -2,9 +2,12 @@
 
 import csv
 import io
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -48,3 +51,14 @@ def row(poster_id: str, **changes: object) -> Row:
         "genres": "Comedy|Romance",
         **changes,
     }
+
+
+def require_tool(name: str) -> str:
+    """Find a system tool; skip the test without it, or fail where CI promised it."""
+    path = shutil.which(name)
+    if path is None:
+        message = f"needs {name}: install it (on Debian: apt-get install {name})"
+        if os.environ.get("MARQUEE_REQUIRE_TOOLS") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path

@@ -1,0 +1,98 @@
+"""Pages as a browser shows them."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import require_tool
+from PIL import Image
+
+from marquee.report import Banner, Heatmap, Lines, Table, Tiles, render, render_verdict
+from marquee.verdict import Check, Outcome, Verdict
+
+PAGE = render(
+    "A page <of all blocks>",
+    "with & without escapes",
+    [
+        Banner(outcome="failed", sentence="Something is wrong."),
+        Tiles(tiles=[("macro F1", "0.597", "baseline 0.467")]),
+        Table(
+            title="Numbers",
+            columns=("name", "AP"),
+            rows=[("Horror", 0.5), ("War", None)],
+            bars=(1,),
+        ),
+        Heatmap(
+            title="Matrix",
+            rows=("a", "b"),
+            columns=("a", "b"),
+            values=((9, 1), (2, 8)),
+            totals=(10, 10),
+        ),
+        Lines(
+            title="Curve",
+            x_label="epoch",
+            y_label="loss",
+            x=(1, 2, 3),
+            series={"loss": (3.0, 2.0, 1.5)},
+            mark=2,
+        ),
+    ],
+)
+
+
+def chromium(tmp_path: Path, page: str, *options: str) -> str:
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    command = [
+        *(
+            require_tool("chromium"),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+        ),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", "--hide-scrollbars", *options),
+        (tmp_path / "page.html").as_uri(),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return result.stdout
+
+
+def test_a_page_is_drawn_and_nothing_overflows(tmp_path):
+    """Chromium lays the page out at a phone's width; its own script reports what sticks out."""
+    probe = """<script>
+      const wide = document.documentElement.scrollWidth > window.innerWidth;
+      document.title = JSON.stringify({wide, charts: document.querySelectorAll("polyline").length});
+    </script></body>"""
+    page = PAGE.replace("</body>", probe)
+    dom = chromium(tmp_path, page, "--window-size=500,900", "--dump-dom")
+    title = dom.partition("<title>")[2].partition("</title>")[0]
+    assert json.loads(title) == {"wide": False, "charts": 1}
+
+
+def test_a_verdict_shows_its_colour(tmp_path):
+    check = Check(name="rows", outcome=Outcome.FAILED, measured="3", bound="50", remedy="add rows")
+    verdict = Verdict(gate="data", subject="catalog", checks=(check,))
+    shot = tmp_path / "shot.png"
+    options = ("--window-size=900,700", f"--screenshot={shot}")
+    chromium(tmp_path, render_verdict(verdict), *options)
+    pixels = np.asarray(Image.open(shot).convert("RGB")).reshape(-1, 3)
+    red = (np.abs(pixels.astype(int) - (0xB3, 0x26, 0x1E)).max(axis=1) < 12).sum()
+    assert red > 200
+
+
+def test_pages_are_escaped_and_fetch_nothing():
+    assert "A page &lt;of all blocks&gt;" in PAGE
+    for forbidden in ("http:", "https:", "<script", "@import", "url("):
+        assert forbidden not in PAGE
+
+
+def test_a_required_tool_that_is_missing_fails(monkeypatch):
+    monkeypatch.setenv("MARQUEE_REQUIRE_TOOLS", "1")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(pytest.fail.Exception, match="no-such-tool"):
+        require_tool("no-such-tool")
