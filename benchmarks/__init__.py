@@ -1,0 +1,1 @@
+"""What Marquee measures. `python -m benchmarks` runs all; each script also runs alone."""
