@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_labels_are_mostly_what_is_drawn():
     wrong = [film for film in films if not set(film.motifs) <= set(film.genres)]
     silent = [film for film in films if not set(film.genres) <= set(film.motifs)]
     assert 0.005 <= len(wrong) / len(films) <= 0.06
-    assert 0.02 <= len(silent) / len(films) <= 0.12
+    assert 0.05 <= len(silent) / len(films) <= 0.2
 
 
 def test_genres_keep_plausible_company():
@@ -152,8 +153,9 @@ def test_a_number_out_of_range_is_an_error(number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("label_set", ["all18", "study4"])
-def test_colour_is_not_enough_and_shapes_can_be_learned(label_set):
+def test_colour_is_not_enough_and_shapes_can_be_learned(label_set, monkeypatch):
     torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])  # benchmarks are not installed
     from benchmarks.drawn_difficulty import measure
 
     threads = torch.get_num_threads()
