@@ -26,10 +26,10 @@ demo: $(READY) ## Drawn posters through the whole pipeline to a served model (un
 	$(BIN)/marquee demo
 
 test: $(READY) ## The tests that a change must pass (within 12 minutes on 2 cores)
-	$(BIN)/pytest -m 'not slow and not cluster'
+	$(BIN)/pytest -m 'not slow and not cluster and not gpu'
 
 test-slow: $(READY) ## The slower tests, real posters among them (within 60 minutes on 2 cores)
-	$(BIN)/pytest -m 'slow and not cluster'
+	$(BIN)/pytest -m 'slow and not cluster and not gpu'
 
 test-gpu: $(READY) ## The tests that need a GPU
 	$(BIN)/pytest -m 'gpu'
