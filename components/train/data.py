@@ -96,9 +96,12 @@ class PosterDataset(Dataset[tuple[Tensor, int]]):
         epoch, row = key
         poster_id, part, offset, size = self._places[row]
         image = decode(self._subset.catalog.read_image(part, offset, size))
-        if self._augment_seed is not None:
-            image = augment(image, random_for(self._augment_seed, epoch, poster_id))
-        return torch.from_numpy(resize(image, self._preprocessing).copy()), row
+        if self._augment_seed is None:
+            pixels = resize(image, self._preprocessing)
+        else:
+            random = random_for(self._augment_seed, epoch, poster_id)
+            pixels = augment(image, self._preprocessing, random)
+        return torch.from_numpy(pixels.copy()), row
 
 
 def random_for(seed: int, epoch: int, poster_id: str) -> np.random.Generator:
@@ -107,25 +110,30 @@ def random_for(seed: int, epoch: int, poster_id: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(name[:8], "big"))
 
 
-def augment(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Vary a poster as reprints and scans vary: mirrored, trimmed, paler, flatter or darker.
+def augment(
+    image: Image.Image, preprocessing: Preprocessing, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Vary a poster as reprints and scans vary: trimmed, mirrored, paler, flatter or darker.
 
     Args:
         image: A decoded poster.
+        preprocessing: The network's input.
         random: Where chance comes from.
 
     Returns:
-        A poster with the same genres.
+        The network's input [H, W, 3] for a poster with the same genres.
     """
-    if random.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     size = np.array(image.size)
     kept = size * random.uniform(0.84, 1.0, size=2)
     left, top = random.uniform(0, 1, size=2) * (size - kept)
-    image = image.crop((int(left), int(top), int(left + kept[0]), int(top + kept[1])))
+    trimmed = image.crop((int(left), int(top), int(left + kept[0]), int(top + kept[1])))
+    # Colours are varied after resizing: there are far fewer pixels then.
+    small = Image.fromarray(resize(trimmed, preprocessing))
+    if random.random() < 0.5:
+        small = small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for enhance in (ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Brightness):
-        image = enhance(image).enhance(random.uniform(0.8, 1.2))
-    return image
+        small = enhance(small).enhance(random.uniform(0.8, 1.2))
+    return np.asarray(small, dtype=np.uint8)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

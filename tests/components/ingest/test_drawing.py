@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,9 +152,8 @@ def test_a_number_out_of_range_is_an_error(number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("label_set", ["all18", "study4"])
-def test_colour_is_not_enough_and_shapes_can_be_learned(label_set, monkeypatch):
+def test_colour_is_not_enough_and_shapes_can_be_learned(label_set):
     torch = pytest.importorskip("torch")
-    monkeypatch.syspath_prepend(Path(__file__).parents[3])  # benchmarks are not installed
     from benchmarks.drawn_difficulty import measure
 
     threads = torch.get_num_threads()

@@ -23,6 +23,7 @@ from marquee.images import Preprocessing, decode, preprocess
 from marquee.settings import Settings
 from marquee.split import SplitPlan
 
+PREPROCESSING = Preprocessing(height=48, width=32)
 TINY_CNN = {"height": 48, "width": 32, "epochs": 2, "batch_size": 16, "workers": 0}
 
 
@@ -87,7 +88,6 @@ def test_features_are_computed_once(drawn_catalog, drawn_split, tmp_path, monkey
     subset = read_subset(Catalog(drawn_catalog), SplitPlan.read(drawn_split), "train")
     settings = resolve_settings("vgg16", Settings(train={"height": 48, "width": 32}))
     model = architecture("vgg16").build(4, settings, "random")
-    preprocessing = Preprocessing(height=48, width=32)
     computed = []
     killed_at = 2
     compute = model.pooled
@@ -101,12 +101,12 @@ def test_features_are_computed_once(drawn_catalog, drawn_split, tmp_path, monkey
     model.pooled = pooled
     monkeypatch.setattr("components.train.features._SAVE_EVERY", 16)
     with pytest.raises(KeyboardInterrupt):
-        FeatureCache(model, preprocessing, "fp32").features(subset)
+        FeatureCache(model, PREPROCESSING, "fp32").features(subset)
     computed, killed_at = [], 0
-    first = FeatureCache(model, preprocessing, "fp32").features(subset)
+    first = FeatureCache(model, PREPROCESSING, "fp32").features(subset)
     assert sum(computed) == len(subset) - 16
     model.pooled = None
-    again = FeatureCache(model, preprocessing, "fp32").features(subset)
+    again = FeatureCache(model, PREPROCESSING, "fp32").features(subset)
     assert np.array_equal(first, again)
     other = FeatureCache(model, Preprocessing(height=64, width=32), "fp32")
     with pytest.raises(TypeError):
@@ -117,7 +117,7 @@ def test_augmentation_follows_seed_epoch_and_poster():
     image = decode(encode(noise_poster(4, 120, 180)))
 
     def varied(seed, epoch, poster):
-        return np.asarray(augment(image, random_for(seed, epoch, poster)).resize((32, 48)))
+        return augment(image, PREPROCESSING, random_for(seed, epoch, poster))
 
     assert np.array_equal(varied(0, 1, "a"), varied(0, 1, "a"))
     for other in ((1, 1, "a"), (0, 2, "a"), (0, 1, "b")):
