@@ -30,7 +30,8 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of split.parquet: `group_id` keeps a film, its near-duplicates and its collection
-together; `weight` is for the sampler; `label_mask` [G] says which labels count in the loss."""
+together; `weight` is how much a poster counts in training; `label_mask` [G] says which of its
+labels count in the loss."""
 
 
 @dataclass(frozen=True)

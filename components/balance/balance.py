@@ -1,4 +1,4 @@
-"""Balance: deal films into training, validation and test, and weigh them for the sampler."""
+"""Balance: deal films into training, validation and test, and weigh them for training."""
 
 import logging
 from typing import Any
@@ -36,8 +36,8 @@ def balance(catalog_uri: str, label_set: str, settings: BalanceSettings) -> Spli
 
     Posters of one film, one collection and near-duplicates stay together; genres and eras are
     spread evenly by iterative stratification (Sechidis et al., 2011). Nothing is repeated or
-    dropped to balance genres: each poster gets a weight for the training's sampler instead, and
-    validation and test keep the natural distribution.
+    dropped to balance genres: each poster gets a weight in training instead, and validation and
+    test keep the natural distribution.
 
     Args:
         catalog_uri: The catalog.
@@ -135,7 +135,7 @@ def _genre_distributions(
     splits: NDArray[np.str_],
     weights: NDArray[np.float64],
 ) -> dict[str, dict[str, Any]]:
-    """Share of posters with each genre: before, in each split, and in training as sampled."""
+    """Share of posters with each genre: before, in each split, and in training as weighted."""
     train = splits == TRAIN
     sampled = np.average(labels[train], axis=0, weights=weights[train])
     return {
@@ -143,7 +143,7 @@ def _genre_distributions(
             "count": int(labels[:, g].sum()),
             "before": round(float(labels[:, g].mean()), 4),
             **{name: round(float(labels[splits == name, g].mean()), 4) for name in SPLITS},
-            "train_as_sampled": round(float(sampled[g]), 4),
+            "train_weighted": round(float(sampled[g]), 4),
         }
         for g, genre in enumerate(genres)
     }
@@ -161,9 +161,7 @@ def _era_distributions(
                 "count": int(here.sum()),
                 "before": round(float(here.mean()), 4),
                 **{name: round(float(here[splits == name].mean()), 4) for name in SPLITS},
-                "train_as_sampled": round(
-                    float(np.average(here[train], weights=weights[train])), 4
-                ),
+                "train_weighted": round(float(np.average(here[train], weights=weights[train])), 4),
             }
     return result
 

@@ -3,7 +3,7 @@
 from marquee.report import Banner, Heatmap, Table, Tiles, render
 from marquee.split import SPLITS, SplitPlan
 
-_COLUMNS = ("count", "before", *SPLITS, "train_as_sampled")
+_COLUMNS = ("count", "before", *SPLITS, "train_weighted")
 
 
 def balance_page(plan: SplitPlan) -> str:
@@ -52,6 +52,6 @@ def _distribution(title: str, shares: dict[str, dict[str, float]]) -> Table:
             [name.replace("_", " "), *(row[column] for column in _COLUMNS)]
             for name, row in shares.items()
         ],
-        note="Shares of posters. 'Train as sampled' is what the weights in the split plan make of "
+        note="Shares of posters. 'Train weighted' is what the weights in the split plan make of "
         "the training split; validation and test keep the natural distribution.",
     )

@@ -4,6 +4,7 @@ The Kubeflow UI shows a page in a sandboxed frame without a network, so a page c
 draws its charts as SVG, and needs no script.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -65,7 +66,7 @@ class Heatmap:
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    """One line or more over the same x axis."""
+    """One line or more over the same x axis of whole numbers, such as epochs."""
 
     title: str
     x_label: str
@@ -139,27 +140,33 @@ def plot(lines: Lines) -> dict[str, object]:
         For the template: polylines by name, y ticks, x ticks and the mark, in box coordinates.
     """
     values = [value for series in lines.series.values() for value in series]
-    low, high = min(values), max(values)
-    margin = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
-    low, high = low - margin, high + margin
+    y_ticks = _ticks(min(values), max(values))
+    low, high = min(*values, y_ticks[0]), max(*values, y_ticks[-1])
     first, last = min(lines.x), max(lines.x)
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - first) / (last - first) if last > first else 0.5
         return round(52 + 576 * across, 1), round(190 - 176 * (y - low) / (high - low), 1)
 
-    steps = range(5)
-    y_ticks = [low + (high - low) * step / 4 for step in steps]
-    x_ticks = dict.fromkeys(round(first + (last - first) * step / 4) for step in steps)
+    x_ticks = [tick for tick in _ticks(first, last) if first <= tick <= last and tick.is_integer()]
     return {
         "lines": {
             name: [place(x, y) for x, y in zip(lines.x, series, strict=True)]
             for name, series in lines.series.items()
         },
-        "y_ticks": [(place(first, tick)[1], f"{tick:.3g}") for tick in y_ticks],
-        "x_ticks": [(place(tick, low)[0], str(tick)) for tick in x_ticks],
+        "y_ticks": [(place(first, tick)[1], f"{tick:g}") for tick in y_ticks],
+        "x_ticks": [(place(tick, low)[0], f"{tick:g}") for tick in x_ticks],
         "mark": None if lines.mark is None else place(lines.mark, low)[0],
     }
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Give round numbers, 1, 2 or 5 times a power of ten apart, that enclose a range."""
+    span = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span))
+    step = next(size * power for size in (0.1, 0.2, 0.5, 1.0, 2.0) if span / (size * power) <= 6)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(step * n, 12) for n in range(first, max(last, first + 1) + 1)]
 
 
 @cache

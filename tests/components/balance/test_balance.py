@@ -93,7 +93,7 @@ def test_rare_genres_weigh_more_and_nothing_is_repeated(tmp_path):
     assert plan.frame["poster_id"].is_unique
     assert train["weight"].mean() == pytest.approx(1, abs=1e-5)
     shares = plan.balance["genres"]["Western"]
-    assert shares["train"] < shares["train_as_sampled"] < 0.5
+    assert shares["train"] < shares["train_weighted"] < 0.5
 
 
 def test_too_few_films_are_refused(tmp_path):
