@@ -48,6 +48,8 @@ class BundleInfo:
     """Metrics on the validation split, by name."""
     reference_profile: dict[str, Any]
     catalog_digest: str
+    split_digest: str
+    """Which posters trained it and which may test it."""
     code_version: str
     run: str
     engine: str = "onnxruntime"

@@ -1,5 +1,6 @@
 """The split plan: which poster trains, validates or tests a model."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,13 @@ class SplitPlan:
     def genres(self) -> tuple[str, ...]:
         """The G genres of the label set."""
         return genres_of(self.label_set)
+
+    @property
+    def digest(self) -> str:
+        """The sha256 (64 hex digits) over which poster is in which split."""
+        pairs = sorted(zip(self.frame["poster_id"], self.frame["split"], strict=True))
+        text = f"{self.label_set}\n" + "".join(f"{poster}\0{split}\n" for poster, split in pairs)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def ids(self, split: str) -> list[str]:
         """Give the poster ids of a split, sorted."""

@@ -8,7 +8,7 @@ import pandas as pd
 from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 from numpy.typing import NDArray
 
-from components.balance.groups import group_posters
+from components.balance.groups import IDENTITIES, group_posters
 from marquee.catalog import Catalog
 from marquee.eras import ERAS, UNKNOWN_ERA
 from marquee.errors import DataGateFailed
@@ -21,8 +21,7 @@ logger = logging.getLogger(__name__)
 
 COLUMNS: tuple[str, ...] = (
     "poster_id",
-    "film_id",
-    "collection_id",
+    *IDENTITIES,
     "perceptual_hash",
     "genres",
     "year",

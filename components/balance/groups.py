@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+IDENTITIES: tuple[str, ...] = ("film_id", "imdb_id", "tmdb_id", "collection_id")
+"""Posters that share one of these belong together."""
+
 
 def group_posters(frame: pd.DataFrame, near_duplicate_bits: int) -> NDArray[np.int64]:
     """Join posters that share a film, a collection or, nearly, a picture.
 
     Args:
-        frame: N rows with film_id, collection_id and perceptual_hash (16 hex digits).
+        frame: N rows with `IDENTITIES` and perceptual_hash (16 hex digits).
         near_duplicate_bits: Hashes that differ in so many bits or fewer count as one picture.
 
     Returns:
@@ -22,8 +25,7 @@ def group_posters(frame: pd.DataFrame, near_duplicate_bits: int) -> NDArray[np.i
     """
     hashes = np.array([int(value, 16) for value in frame["perceptual_hash"]], dtype=np.uint64)
     edges = [
-        _chain(frame["film_id"]),
-        _chain(frame["collection_id"]),
+        *(_chain(frame[name]) for name in IDENTITIES),
         *near_duplicates(hashes, near_duplicate_bits),
     ]
     left, right = np.concatenate(edges, axis=1)

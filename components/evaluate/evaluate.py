@@ -98,17 +98,18 @@ def evaluate(bundle_uri: str, catalog_uri: str, split_uri: str) -> Evaluation:
 
 
 def _check_lineage(bundle: Bundle, catalog: Catalog, plan: SplitPlan) -> None:
-    digests = {bundle.info.catalog_digest, catalog.manifest.digest, plan.balance["catalog_digest"]}
-    if len(digests) > 1:
+    info, remedy = bundle.info, "give the catalog and the split plan that it was trained with"
+    if info.label_set != plan.label_set:
         raise DataError(
-            "bundle, catalog and split plan are of different states of the catalog, so that test "
-            "posters may have been trained on",
-            remedy="give the catalog and the split plan that the bundle was trained with",
+            f"the bundle predicts {info.label_set}, the split plan is for {plan.label_set}",
+            remedy=remedy,
         )
-    if bundle.info.label_set != plan.label_set:
+    states = {info.catalog_digest, catalog.manifest.digest, plan.balance["catalog_digest"]}
+    if len(states) > 1 or info.split_digest != plan.digest:
         raise DataError(
-            f"the bundle predicts {bundle.info.label_set}, the split plan is for {plan.label_set}",
-            remedy="give the split plan that the bundle was trained with",
+            "the bundle was trained with another catalog or split plan, so that it may have been "
+            "trained on the posters that would test it",
+            remedy=remedy,
         )
 
 

@@ -290,6 +290,7 @@ def _describe(
         validation=metrics,
         reference_profile=reference_profile(validation.frame, probabilities, chosen, plan.genres),
         catalog_digest=str(plan.balance["catalog_digest"]),
+        split_digest=plan.digest,
         code_version=__version__,
         run=run or uuid.uuid4().hex,
         environment=_environment(settings, weights),

@@ -25,7 +25,7 @@ _MARK = ".marquee-demo"
 _OVERRIDES: dict[str, Any] = {
     "train.custom_cnn.height": 96,
     "train.custom_cnn.width": 64,
-    "train.custom_cnn.epochs": 20,
+    "train.custom_cnn.epochs": 16,
     "train.custom_cnn.learning_rate": 3e-3,
     "train.custom_cnn.ema": 0.99,
     "train.vgg16.height": 48,

@@ -141,6 +141,7 @@ def _info(
         validation={"macro_f1": 0.5},
         reference_profile={},
         catalog_digest="0" * 64,
+        split_digest="5" * 64,
         code_version="test",
         run="test",
         environment={"seed": str(seed)},

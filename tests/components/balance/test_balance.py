@@ -149,6 +149,8 @@ def test_groups_join_transitively():
     frame = pd.DataFrame(
         {
             "film_id": ["a", "a", "b", "c", "d"],
+            "imdb_id": None,
+            "tmdb_id": [None, None, None, 5, None],
             "collection_id": [None, 7, 7, None, None],
             "perceptual_hash": [
                 f"{value:016x}" for value in (0, 2**60, 2**61 + 2**20, 1, 2**63 - 1)

@@ -1,8 +1,10 @@
 import pytest
 
+from components.balance.balance import balance
 from components.evaluate.evaluate import evaluate
 from components.evaluate.page import evaluation_page
 from marquee.errors import DataError
+from marquee.settings import BalanceSettings
 from marquee.split import SplitPlan
 
 
@@ -44,15 +46,25 @@ def test_the_page_shows_what_was_measured(evaluation):
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
-def test_a_bundle_of_other_posters_is_refused(drawn_bundles, drawn_catalog, drawn_split, tmp_path):
+def _other_plan(drawn_split, tmp_path, **changes):
     plan = SplitPlan.read(drawn_split)
-    SplitPlan(plan.frame, plan.balance | {"catalog_digest": "0" * 64}).write(str(tmp_path))
-    with pytest.raises(DataError, match="may have been trained on"):
+    SplitPlan(plan.frame, plan.balance | changes).write(str(tmp_path))
+    return str(tmp_path)
+
+
+def test_a_bundle_of_other_posters_is_refused(drawn_bundles, drawn_catalog, drawn_split, tmp_path):
+    plan = _other_plan(drawn_split, tmp_path, catalog_digest="0" * 64)
+    with pytest.raises(DataError, match="another catalog or split plan"):
+        evaluate(drawn_bundles["custom_cnn"], drawn_catalog, plan)
+
+
+def test_a_bundle_is_not_tested_on_what_it_was_trained_on(drawn_bundles, drawn_catalog, tmp_path):
+    balance(drawn_catalog, "study4", BalanceSettings(seed=1)).write(str(tmp_path))
+    with pytest.raises(DataError, match="trained on the posters that would test it"):
         evaluate(drawn_bundles["custom_cnn"], drawn_catalog, str(tmp_path))
 
 
 def test_a_bundle_for_other_genres_is_refused(drawn_bundles, drawn_catalog, drawn_split, tmp_path):
-    plan = SplitPlan.read(drawn_split)
-    SplitPlan(plan.frame, plan.balance | {"label_set": "all18"}).write(str(tmp_path))
+    plan = _other_plan(drawn_split, tmp_path, label_set="all18")
     with pytest.raises(DataError, match="the split plan is for all18"):
-        evaluate(drawn_bundles["custom_cnn"], drawn_catalog, str(tmp_path))
+        evaluate(drawn_bundles["custom_cnn"], drawn_catalog, plan)
