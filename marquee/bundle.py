@@ -157,30 +157,41 @@ def seal(folder: Path, info: BundleInfo) -> str:
     return Bundle(folder, info).version
 
 
-def load(uri: str) -> Bundle:
+def load(uri: str, version: str = "") -> Bundle:
     """Open a bundle, fetching it first if it is not on this machine, and verify its sums.
 
     Args:
         uri: The bundle's folder.
+        version: Which version is meant; any without it.
 
     Returns:
         The bundle.
 
     Raises:
-        DataError: There is no bundle, a file is missing or was changed, or it is newer than this
-            code.
+        DataError: There is no bundle, a file is missing or was changed, it is another version, or
+            it is newer than this code.
     """
     folder = storage.local_path(uri) if storage.is_local(uri) else _fetch(uri)
     if not (folder / SUMS_FILE).is_file():
         raise DataError(f"no model bundle at {uri}", remedy="give a folder with SHA256SUMS")
     _verify(folder, uri)
     text = (folder / BUNDLE_FILE).read_text(encoding="utf-8")
-    return Bundle(folder, BundleInfo.from_json(text, storage.join(uri, BUNDLE_FILE)))
+    bundle = Bundle(folder, BundleInfo.from_json(text, storage.join(uri, BUNDLE_FILE)))
+    if version and bundle.version != version:
+        raise DataError(
+            f"{uri} holds version {bundle.version[:12]}, not {version[:12]}",
+            remedy="another run has replaced it; give each run a place of its own",
+        )
+    return bundle
 
 
 def cache_folder() -> Path:
-    """Where Marquee keeps what it can make again: `$MARQUEE_CACHE`, or ~/.cache/marquee."""
-    return Path(os.environ.get("MARQUEE_CACHE") or "~/.cache/marquee").expanduser()
+    """Where Marquee keeps what it can make again: `$MARQUEE_CACHE`, or ~/.cache/marquee.
+
+    Raises:
+        UsageError: `$MARQUEE_CACHE` is not on this machine.
+    """
+    return storage.local_path(os.environ.get("MARQUEE_CACHE") or "~/.cache/marquee")
 
 
 def _fetch(uri: str) -> Path:
@@ -198,10 +209,21 @@ def _fetch(uri: str) -> Path:
             (folder / SUMS_FILE).write_bytes(sums)
             for name in _sums(folder, uri):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes(storage.read_bytes(storage.join(uri, name)))
+                (folder / name).write_bytes(_read_named(uri, name))
             _verify(folder, uri)
             storage.publish_folder(folder, str(target))
     return target
+
+
+def _read_named(uri: str, name: str) -> bytes:
+    try:
+        return storage.read_bytes(storage.join(uri, name))
+    except FileNotFoundError:
+        raise _lacking(uri, name) from None
+
+
+def _lacking(where: str, name: str) -> DataError:
+    return DataError(f"{where} lacks {name}", remedy="fetch or register the bundle again")
 
 
 def _sums(folder: Path, where: str) -> dict[str, str]:
@@ -221,7 +243,7 @@ def _verify(folder: Path, where: str) -> None:
         raise DataError(f"{where}/{SUMS_FILE} does not name {BUNDLE_FILE}", remedy="restore it")
     for name, digest in sums.items():
         if not (folder / name).is_file():
-            raise DataError(f"{where} lacks {name}", remedy="fetch the bundle again")
+            raise _lacking(where, name)
         if _sha256(folder / name) != digest:
             raise DataError(
                 f"{where}/{name} was changed after the bundle was sealed",

@@ -16,7 +16,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,9 @@ CATALOG_FILE = "catalog.json"
 QUARANTINE_FILE = "quarantine.jsonl"
 PARTS_FOLDER = "parts"
 _PUBLISH_ATTEMPTS = 20
+_PART_BYTES = 64 * 2**20
+_Rows = dict[str, tuple[str, str]]
+"""poster_id to source_digest and row_digest."""
 
 _GENRES = pa.list_(pa.string())
 SCHEMA = pa.schema(
@@ -268,7 +271,7 @@ class Catalog:
         return frame.sort_values("poster_id", ignore_index=True)
 
     def _part_frame(self, part: str, columns: list[str]) -> pd.DataFrame:
-        uri = storage.join(self.uri, PARTS_FOLDER, part, "posters.parquet")
+        uri = self.part_uri(part)
         try:
             with storage.open_binary(uri) as stream:
                 table = pq.read_table(stream, columns=columns)
@@ -279,6 +282,10 @@ class Catalog:
             ) from None
         frame = table.to_pandas(maps_as_pydicts="strict")
         return frame.assign(part=part)
+
+    def part_uri(self, part: str) -> str:
+        """Give the place of a part's facts."""
+        return storage.join(self.uri, PARTS_FOLDER, part, "posters.parquet")
 
     def read_image(self, part: str, shard_offset: int, size: int) -> bytes:
         """Read one poster's bytes by a range read.
@@ -325,29 +332,32 @@ def _read_quarantine(uri: str) -> list[Refusal]:
 
 
 class CatalogWriter:
-    """Adds posters to a catalog, a part at a time; what is published stays.
+    """Adds one source's posters to a catalog, a part at a time; what is published stays.
 
     Whoever is killed loses the unfinished part at most: a second run asks `is_known` what is
     already there.
 
     Args:
         uri: Where the catalog is or is to be.
-        part_rows: Posters a part.
+        source: The source that is about to be read from its start; its earlier refusals are
+            dropped, those of other sources stay.
+        part_rows: Posters a part; a part also ends at 64 MB.
     """
 
-    def __init__(self, uri: str, part_rows: int = 500) -> None:
+    def __init__(self, uri: str, source: str, part_rows: int = 500) -> None:
         self.uri = uri
+        self._source = source
         self._part_rows = part_rows
         self._pending: list[Poster] = []
-        self._refusals: dict[tuple[str, int | None, str], Refusal] = {}
+        self._pending_bytes = 0
+        self._refusals: list[Refusal] = []
         self._manifest = Manifest()
-        self._rows: dict[str, tuple[str, str]] = {}
+        self._rows: _Rows = {}
         if storage.exists(storage.join(uri, CATALOG_FILE)):
-            self._load(Catalog(uri))
-            for refusal in _read_quarantine(uri):
-                self.refuse(refusal)
+            self._load()
 
-    def _load(self, catalog: Catalog) -> None:
+    def _load(self) -> None:
+        catalog = Catalog(self.uri)
         frame = catalog.frame(["source_digest", "row_digest"])
         digests = zip(frame["source_digest"], frame["row_digest"], strict=True)
         self._rows = dict(zip(frame["poster_id"], digests, strict=True))
@@ -360,18 +370,13 @@ class CatalogWriter:
     def add(self, poster: Poster) -> None:
         """Add a poster, or supersede the one with its id; publish when a part is full."""
         self._pending.append(poster)
-        if len(self._pending) >= self._part_rows:
+        self._pending_bytes += len(poster.data)
+        if len(self._pending) >= self._part_rows or self._pending_bytes >= _PART_BYTES:
             self.publish()
 
     def refuse(self, refusal: Refusal) -> None:
         """Put something that cannot be used into quarantine."""
-        self._refusals[(refusal.source, refusal.row, refusal.id)] = refusal
-
-    def forget_refusals(self, source: str) -> None:
-        """Drop the quarantine of a source that is about to be read again from its start."""
-        self._refusals = {
-            key: refusal for key, refusal in self._refusals.items() if refusal.source != source
-        }
+        self._refusals.append(refusal)
 
     def publish(self) -> Manifest:
         """Publish what was added and refused so far.
@@ -382,35 +387,89 @@ class CatalogWriter:
         Raises:
             Conflict: Other writers keep publishing into this catalog.
         """
-        rows = [poster.row() for poster in self._pending]
-        new_parts = [_write_part(self.uri, self._pending, rows)] if rows else []
+        items = [(poster.row(), poster.data) for poster in self._pending]
+        added = {row["poster_id"]: (row["source_digest"], row["row_digest"]) for row, _ in items}
+        parts = [_write_part(self.uri, items)] if items else []
+
+        def append(listed: tuple[str, ...]) -> list[str]:
+            # A part that is listed already moves to the end: its rows supersede what came since.
+            return [*(part for part in listed if part not in parts), *parts]
+
+        self._publish_list(append, lambda rows: rows | added)
+        self._pending, self._pending_bytes = [], 0
+        return self._manifest
+
+    def keep_only(self, poster_ids: Container[str]) -> int:
+        """Remove all other posters, their bytes included, by rewriting the parts they lie in.
+
+        Args:
+            poster_ids: What stays.
+
+        Returns:
+            How many posters went.
+        """
+        self.publish()
+        gone = {poster_id for poster_id in self._rows if poster_id not in poster_ids}
+        if not gone:
+            return 0
+        catalog = Catalog(self.uri)
+        rewritten = {
+            part: _rewrite_part(catalog, part, poster_ids) for part in self._manifest.parts
+        }
+
+        def replace(listed: tuple[str, ...]) -> list[str]:
+            parts = [rewritten.get(part, part) for part in listed]
+            return [part for part in parts if part is not None]
+
+        def drop(rows: _Rows) -> _Rows:
+            return {name: digests for name, digests in rows.items() if name not in gone}
+
+        self._publish_list(replace, drop)
+        for part in set(rewritten) - set(self._manifest.parts):
+            storage.remove(storage.join(self.uri, PARTS_FOLDER, part))
+        return len(gone)
+
+    def _publish_list(
+        self,
+        change_parts: Callable[[tuple[str, ...]], list[str]],
+        change_rows: Callable[[_Rows], _Rows],
+    ) -> None:
+        """Apply a change to the newest list; begin again when another writer was faster."""
+        uri = storage.join(self.uri, CATALOG_FILE)
         for _ in range(_PUBLISH_ATTEMPTS):
+            data, token = storage.read_versioned(uri)
+            if data is not None and Manifest.from_json(data, uri).parts != self._manifest.parts:
+                self._load()
+            others = [item for item in _read_quarantine(self.uri) if item.source != self._source]
+            refusals = [*others, *self._refusals]
+            rows = change_rows(self._rows)
+            manifest = Manifest(
+                parts=tuple(dict.fromkeys(change_parts(self._manifest.parts))),
+                rows=len(rows),
+                quarantined=len(refusals),
+                digest=digest_of({poster_id: row for poster_id, (_, row) in rows.items()}),
+            )
             try:
-                self._publish_list(new_parts, rows)
+                storage.replace_versioned(uri, manifest.to_json(), token)
             except storage.Conflict:
                 continue
-            self._pending = []
-            return self._manifest
+            _write_quarantine(self.uri, refusals)
+            self._rows, self._manifest = rows, manifest
+            return
         raise storage.Conflict(
             f"{self.uri} is being written by several processes", remedy="run them in turn"
         )
 
-    def _publish_list(self, new_parts: list[str], rows: list[dict[str, Any]]) -> None:
-        uri = storage.join(self.uri, CATALOG_FILE)
-        data, token = storage.read_versioned(uri)
-        if data is not None and Manifest.from_json(data, uri).parts != self._manifest.parts:
-            self._load(Catalog(self.uri))
-        added = {row["poster_id"]: (row["source_digest"], row["row_digest"]) for row in rows}
-        merged = self._rows | added
-        manifest = Manifest(
-            parts=tuple(dict.fromkeys([*self._manifest.parts, *new_parts])),
-            rows=len(merged),
-            quarantined=len(self._refusals),
-            digest=digest_of({poster_id: row for poster_id, (_, row) in merged.items()}),
-        )
-        _write_quarantine(self.uri, self._refusals.values())
-        storage.replace_versioned(uri, manifest.to_json(), token)
-        self._rows, self._manifest = merged, manifest
+
+def _rewrite_part(catalog: Catalog, part: str, poster_ids: Container[str]) -> str | None:
+    """Write a part anew without the posters that go; None if none is left."""
+    table = pq.read_table(pa.BufferReader(storage.read_bytes(catalog.part_uri(part))))
+    rows = table.to_pylist(maps_as_pydicts="strict")
+    kept = [row for row in rows if row["poster_id"] in poster_ids]
+    if len(kept) == len(rows):
+        return part
+    items = [(row, catalog.read_image(part, row["shard_offset"], row["size"])) for row in kept]
+    return _write_part(catalog.uri, items) if items else None
 
 
 def _write_quarantine(uri: str, refusals: Iterable[Refusal]) -> None:
@@ -419,30 +478,29 @@ def _write_quarantine(uri: str, refusals: Iterable[Refusal]) -> None:
     storage.write_text(storage.join(uri, QUARANTINE_FILE), "".join(f"{line}\n" for line in lines))
 
 
-def _write_part(uri: str, posters: Sequence[Poster], rows: list[dict[str, Any]]) -> str:
+def _write_part(uri: str, items: Sequence[tuple[dict[str, Any], bytes]]) -> str:
     """Write a part whose name follows from its content, so that writing it twice does no harm."""
-    part = _digest([row["source_digest"] for row in rows])[:16]
+    part = _digest([row["source_digest"] for row, _ in items])[:16]
     parts_uri = storage.join(uri, PARTS_FOLDER)
     with storage.scratch_folder(parts_uri) as scratch:
         folder = scratch / part
         folder.mkdir()
-        offsets = _write_shard(folder / "shard.tar", posters)
-        located = [
-            row | {"shard_offset": offset} for row, offset in zip(rows, offsets, strict=True)
+        offsets = _write_shard(folder / "shard.tar", items)
+        rows = [
+            row | {"shard_offset": offset} for (row, _), offset in zip(items, offsets, strict=True)
         ]
-        pq.write_table(pa.Table.from_pylist(located, schema=SCHEMA), folder / "posters.parquet")
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "posters.parquet")
         storage.publish_folder(folder, storage.join(parts_uri, part))
     return part
 
 
-def _write_shard(path: Path, posters: Sequence[Poster]) -> list[int]:
+def _write_shard(path: Path, items: Sequence[tuple[dict[str, Any], bytes]]) -> list[int]:
     """Write the posters into a plain tar; give each one's offset in bytes."""
     offsets = []
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        for poster in posters:
-            member = tarfile.TarInfo(poster.facts.poster_id)
-            member.size = len(poster.data)
-            header = len(member.tobuf(tarfile.PAX_FORMAT))
-            offsets.append(tar.offset + header)
-            tar.addfile(member, io.BytesIO(poster.data))
+        for row, data in items:
+            member = tarfile.TarInfo(row["poster_id"])
+            member.size = len(data)
+            offsets.append(tar.offset + len(member.tobuf(tarfile.PAX_FORMAT)))
+            tar.addfile(member, io.BytesIO(data))
     return offsets

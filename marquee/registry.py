@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from marquee import storage
-from marquee.bundle import Bundle, load
+from marquee.bundle import SUMS_FILE, Bundle, load
 from marquee.contract import check_schema_version, parse_json
 from marquee.errors import DataError, UsageError
 
@@ -127,8 +127,8 @@ class FileRegistry:
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri
-        self._document = storage.join(uri, REGISTRY_FILE)
+        self.uri = str(storage.local_path(uri).absolute()) if storage.is_local(uri) else uri
+        self._document = storage.join(self.uri, REGISTRY_FILE)
 
     def register(self, bundle_uri: str, evaluation: dict[str, Any]) -> ModelVersion:
         """Keep a bundle and its test metrics; the same version again changes nothing.
@@ -152,10 +152,9 @@ class FileRegistry:
             )
         target = storage.join(self.uri, "versions", bundle.version)
         self._keep(bundle, target)
-        storage.write_text(
-            storage.join(self.uri, "evaluations", f"{bundle.version}.json"),
-            json.dumps(evaluation, indent=2) + "\n",
-        )
+        kept = storage.join(self.uri, "evaluations", f"{bundle.version}.json")
+        if not storage.exists(kept):
+            storage.write_text(kept, json.dumps(evaluation, indent=2) + "\n")
         entry = ModelVersion(
             version=bundle.version,
             uri=target,
@@ -178,12 +177,12 @@ class FileRegistry:
         return self._change(add)
 
     def _keep(self, bundle: Bundle, target: str) -> None:
-        if storage.exists(storage.join(target, "SHA256SUMS")):
+        if storage.exists(storage.join(target, SUMS_FILE)):
             return
         with storage.scratch_folder(self.uri) as scratch:
             copy = scratch / "bundle"
             shutil.copytree(bundle.folder, copy)
-            storage.publish_folder(copy, target)
+            storage.publish_folder(copy, target, last=SUMS_FILE)
 
     def get(self, version: str) -> ModelVersion:
         """Find a version.

@@ -1,6 +1,7 @@
 """Files on a laptop and objects in a bucket, behind one handful of functions.
 
-Every location is a URI string: a local path, `file://`, `gs://` or any other scheme of fsspec.
+Every location is a URI string: a local path, `file://` or `gs://`. Other schemes of fsspec work as
+far as their package is installed, but without the guard against concurrent writers.
 A published document is either wholly there or not at all: local files are written beside their
 place and renamed; a bucket's objects appear when their upload is complete. Documents with several
 writers are replaced only if nobody else replaced them since they were read.
@@ -10,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,7 +65,7 @@ def _filesystem(uri: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(str(local_path(uri)) if is_local(uri) else uri)
     except (ImportError, ValueError) as error:
         raise UsageError(
-            f"cannot use storage {uri!r}: {error}", remedy="use a local path, gs:// or s3://"
+            f"cannot use storage {uri!r}: {error}", remedy="use a local path or gs://"
         ) from error
 
 
@@ -136,7 +138,7 @@ def remove(uri: str) -> None:
         filesystem.rm(path, recursive=True)
 
 
-def publish_folder(folder: Path, uri: str) -> None:
+def publish_folder(folder: Path, uri: str, last: str = "") -> None:
     """Move a finished local folder to where readers find it.
 
     On a disk the folder appears whole, by a rename. In a bucket its objects appear one by one, so
@@ -146,6 +148,7 @@ def publish_folder(folder: Path, uri: str) -> None:
     Args:
         folder: The finished folder; it is gone afterwards.
         uri: Its place.
+        last: The file to upload last: where it is, the folder is complete.
     """
     if is_local(uri):
         target = local_path(uri)
@@ -156,27 +159,32 @@ def publish_folder(folder: Path, uri: str) -> None:
             shutil.move(folder, target)
         return
     filesystem, path = _filesystem(uri)
-    for file in sorted(item for item in folder.rglob("*") if item.is_file()):
+    files = [item for item in folder.rglob("*") if item.is_file()]
+    for file in sorted(files, key=lambda file: (file.name == last, file)):
         filesystem.put_file(str(file), f"{path}/{file.relative_to(folder).as_posix()}")
     shutil.rmtree(folder)
 
 
-def replace_folder(folder: Path, uri: str) -> None:
+def replace_folder(folder: Path, uri: str, last: str = "") -> None:
     """Move a finished local folder to a place, and drop what was there.
 
     Args:
         folder: The finished folder; it is gone afterwards.
         uri: Its place.
+        last: The file to upload last: where it is, the folder is complete.
     """
+    if is_local(uri) and local_path(uri).exists():
+        # Beside the new one, which lies in a scratch folder: both go in one rename each.
+        local_path(uri).rename(folder.with_name(f"{folder.name}.old"))
     remove(uri)
-    publish_folder(folder, uri)
+    publish_folder(folder, uri, last)
 
 
 @contextmanager
 def scratch_folder(near: str) -> Iterator[Path]:
     """Give a temporary folder on this machine, on the same disk as `near` if that is local.
 
-    What processes that were killed left there is removed.
+    What killed processes of this machine left there is removed.
     """
     parent = None
     if is_local(near):
@@ -184,7 +192,9 @@ def scratch_folder(near: str) -> Iterator[Path]:
         parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(parent)
     with tempfile.TemporaryDirectory(
-        prefix=f"{_SCRATCH}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
+        prefix=f"{_SCRATCH}{socket.gethostname()}-{os.getpid()}-",
+        dir=parent,
+        ignore_cleanup_errors=True,
     ) as folder:
         yield Path(folder)
 
@@ -200,8 +210,9 @@ def _is_running(process: int) -> bool:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    for folder in parent.glob(f"{_SCRATCH}*"):
-        process = folder.name.removeprefix(_SCRATCH).partition("-")[0]
+    ours = f"{_SCRATCH}{socket.gethostname()}-"
+    for folder in parent.glob(f"{ours}*"):
+        process = folder.name.removeprefix(ours).partition("-")[0]
         if process.isdigit() and not _is_running(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -219,8 +230,7 @@ def read_versioned(uri: str) -> tuple[bytes | None, str]:
         blob = _gcs_bucket(uri).get_blob(_gcs_name(uri))
         if blob is None:
             return None, "0"
-        generation = str(blob.generation)
-        return blob.download_as_bytes(if_generation_match=blob.generation), generation
+        return _download(blob, uri), str(blob.generation)
     if not exists(uri):
         return None, ""
     data = read_bytes(uri)
@@ -274,6 +284,15 @@ def _gcs_bucket(uri: str) -> Any:
     else:
         client = storage.Client()
     return client.bucket(uri.removeprefix("gs://").partition("/")[0])
+
+
+def _download(blob: Any, uri: str) -> bytes:
+    from google.api_core.exceptions import NotFound, PreconditionFailed
+
+    try:
+        return bytes(blob.download_as_bytes(if_generation_match=blob.generation))
+    except (NotFound, PreconditionFailed) as error:
+        raise _conflict(uri) from error
 
 
 def _replace_in_gcs(uri: str, data: bytes, generation: int) -> None:

@@ -25,9 +25,13 @@ class IngestReport:
     """Posters that the catalog already held."""
     refused: int = 0
     """Rows that went into quarantine."""
+    removed: int = 0
+    """Posters that the source does not offer any more."""
 
 
-def ingest(source: PosterSource, catalog_uri: str, part_rows: int = 500) -> IngestReport:
+def ingest(
+    source: PosterSource, catalog_uri: str, part_rows: int = 500, mirror: bool = False
+) -> IngestReport:
     """Bring a source's posters into a catalog.
 
     What the catalog already holds is not added again, so the same command resumes a run that was
@@ -37,6 +41,7 @@ def ingest(source: PosterSource, catalog_uri: str, part_rows: int = 500) -> Inge
         source: Where the posters come from.
         catalog_uri: Where the catalog is or is to be.
         part_rows: Posters a part; a part is what a kill can cost.
+        mirror: Remove posters that the source does not offer (any more) from the catalog.
 
     Returns:
         Counts, and the catalog's list as published.
@@ -44,21 +49,24 @@ def ingest(source: PosterSource, catalog_uri: str, part_rows: int = 500) -> Inge
     Raises:
         DataGateFailed: Not one poster of the source could be used.
     """
-    writer = CatalogWriter(catalog_uri, part_rows)
-    writer.forget_refusals(source.name)
+    writer = CatalogWriter(catalog_uri, source.name, part_rows)
     report = IngestReport(manifest=Manifest())
+    usable = set()
     with progress("ingest", source.total()) as advance:
         for item in source.items():
-            _take(item, source, writer, report)
+            if _take(item, source, writer, report) and isinstance(item, Offer):
+                usable.add(item.facts.poster_id)
             advance(1)
-    if not report.added and not report.unchanged:
+    if not usable:
         raise _nothing_usable(source, writer, report)
+    report.removed = writer.keep_only(usable) if mirror else 0
     report.manifest = writer.publish()
     logger.info(
-        "ingest: %d added, %d unchanged, %d in quarantine; catalog %s holds %d posters",
+        "ingest: %d added, %d unchanged, %d refused, %d removed; catalog %s holds %d posters",
         report.added,
         report.unchanged,
         report.refused,
+        report.removed,
         catalog_uri,
         report.manifest.rows,
     )
@@ -67,30 +75,30 @@ def ingest(source: PosterSource, catalog_uri: str, part_rows: int = 500) -> Inge
 
 def _take(
     item: Offer | Refusal, source: PosterSource, writer: CatalogWriter, report: IngestReport
-) -> None:
+) -> bool:
+    """Take a poster into the catalog, or refuse it; tell whether it could be used."""
     if isinstance(item, Refusal):
         _refuse(item, writer, report)
-        return
+        return False
     try:
         data = item.read()
         if writer.is_known(item.facts, data):
             report.unchanged += 1
-            return
+            return True
         poster = _examine(item, data)
-    except (InvalidImage, FileNotFoundError) as error:
-        remedy = error.remedy if isinstance(error, InvalidImage) else "put the file back"
-        reason = error.message if isinstance(error, InvalidImage) else f"the image is gone: {error}"
+    except InvalidImage as error:
         refusal = Refusal(
             id=item.facts.poster_id,
             row=item.row,
             source=source.name,
-            reason=reason,
-            remedy=remedy,
+            reason=error.message,
+            remedy=error.remedy,
         )
         _refuse(refusal, writer, report)
-        return
+        return False
     writer.add(poster)
     report.added += 1
+    return True
 
 
 def _examine(offer: Offer, data: bytes) -> Poster:

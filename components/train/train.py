@@ -23,7 +23,7 @@ from components.train.model import PosterModel
 from components.train.settings import TrainSettings
 from components.train.thresholds import calibrate, choose_thresholds
 from marquee import __version__, storage
-from marquee.bundle import BundleInfo, seal
+from marquee.bundle import SUMS_FILE, BundleInfo, seal
 from marquee.catalog import Catalog
 from marquee.decision import decide
 from marquee.errors import DataError, DataGateFailed
@@ -316,5 +316,5 @@ def _publish(
         folder.mkdir()
         export(model, preprocessing, folder)
         digest = seal(folder, info)
-        storage.replace_folder(folder, bundle_uri)
+        storage.replace_folder(folder, bundle_uri, last=SUMS_FILE)
     return digest

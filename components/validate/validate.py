@@ -18,7 +18,7 @@ from marquee.settings import ValidateSettings
 from marquee.verdict import Check, Outcome, Verdict
 
 # It announces its temporary folders.
-logging.getLogger("great_expectations").setLevel(logging.WARNING)
+logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
 
 COLUMNS: tuple[str, ...] = (
     "poster_id",

@@ -34,7 +34,7 @@ def make_poster(number, **changes):
 
 
 def write(uri, posters, part_rows=4):
-    writer = CatalogWriter(uri, part_rows)
+    writer = CatalogWriter(uri, "test", part_rows)
     for poster in posters:
         writer.add(poster)
     return writer.publish()
@@ -101,7 +101,7 @@ def test_a_later_row_supersedes(tmp_path):
 
 
 def test_two_writers_lose_nothing(uri):
-    one, two = CatalogWriter(uri), CatalogWriter(uri)
+    one, two = CatalogWriter(uri, "a"), CatalogWriter(uri, "b")
     one.add(make_poster(1))
     two.add(make_poster(2))
     one.publish()
@@ -109,15 +109,49 @@ def test_two_writers_lose_nothing(uri):
     assert Catalog(uri).frame(["title"])["poster_id"].tolist() == ["p001", "p002"]
 
 
-def test_quarantine_is_kept_and_counted(tmp_path):
-    writer = CatalogWriter(str(tmp_path))
-    writer.refuse(Refusal(id="x", row=7, source="s", reason="bad", remedy="mend"))
-    writer.refuse(Refusal(id="x", row=7, source="s", reason="bad", remedy="mend"))
-    assert writer.publish().quarantined == 1
-    assert [refusal.row for refusal in Catalog(str(tmp_path)).quarantine()] == [7]
-    again = CatalogWriter(str(tmp_path))
-    again.forget_refusals("s")
-    assert again.publish().quarantined == 0
+def _refusal(source, row):
+    return Refusal(id="x", row=row, source=source, reason="bad", remedy="mend")
+
+
+def test_each_source_replaces_its_own_quarantine(tmp_path):
+    uri = str(tmp_path)
+    one, two = CatalogWriter(uri, "one"), CatalogWriter(uri, "two")
+    one.refuse(_refusal("one", 7))
+    two.refuse(_refusal("two", 9))
+    one.publish()
+    assert two.publish().quarantined == 2
+    assert [refusal.row for refusal in Catalog(uri).quarantine()] == [7, 9]
+    assert CatalogWriter(uri, "one").publish().quarantined == 1
+    assert [refusal.source for refusal in Catalog(uri).quarantine()] == ["two"]
+
+
+def test_an_edit_that_is_taken_back_is_taken_back(tmp_path):
+    uri = str(tmp_path)
+    original = write(uri, [make_poster(1)])
+    write(uri, [make_poster(1, title="Edited")])
+    assert write(uri, [make_poster(1)]).digest == original.digest
+    assert Catalog(uri).frame(["title"])["title"].tolist() == ["Film 1"]
+
+
+def test_posters_that_go_take_their_bytes_along(uri):
+    write(uri, [make_poster(number) for number in range(10)])
+    writer = CatalogWriter(uri, "test")
+    assert writer.keep_only({"p001", "p008", "p009"}) == 7
+    catalog = Catalog(uri)
+    frame = catalog.frame()
+    assert dict(catalog.stream_images(frame)) == {
+        f"p00{number}": make_poster(number).data for number in (1, 8, 9)
+    }
+    kept = [make_poster(number) for number in (1, 8, 9)]
+    assert catalog.manifest.digest == write(f"{uri}-fresh", kept).digest
+    stored = {name.split("/")[1] for name in storage.list_files(uri) if "shard.tar" in name}
+    assert stored == set(catalog.manifest.parts)
+
+
+def test_large_posters_end_a_part_early(tmp_path, monkeypatch):
+    monkeypatch.setattr("marquee.catalog._PART_BYTES", 3 * len(make_poster(0).data))
+    manifest = write(str(tmp_path), [make_poster(number) for number in range(9)], part_rows=500)
+    assert len(manifest.parts) >= 3
 
 
 def test_no_catalog_says_how_to_make_one(tmp_path):

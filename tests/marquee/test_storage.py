@@ -1,5 +1,7 @@
 """One contract for files on a disk and objects in a bucket."""
 
+import socket
+
 import pytest
 
 from marquee import storage
@@ -64,10 +66,45 @@ def test_a_published_folder_on_disk_is_immutable(tmp_path):
 
 
 def test_scratch_of_a_killed_process_is_removed(tmp_path):
-    abandoned = tmp_path / ".partial-999999999-abc"
+    abandoned = tmp_path / f".partial-{socket.gethostname()}-999999999-abc"
+    elsewhere = tmp_path / ".partial-another-host-999999999-abc"
     abandoned.mkdir()
+    elsewhere.mkdir()
     with storage.scratch_folder(str(tmp_path)):
         assert not abandoned.exists()
+        assert elsewhere.exists()
+
+
+def test_the_file_that_proves_completeness_comes_last(bucket, tmp_path, monkeypatch):
+    import gcsfs
+
+    uploaded = []
+    put = gcsfs.GCSFileSystem.put_file
+
+    def put_two(self, local, remote, **options):
+        if len(uploaded) == 2:
+            raise ConnectionError("the pod is gone")
+        uploaded.append(remote.rpartition("/")[2])
+        return put(self, local, remote, **options)
+
+    monkeypatch.setattr(gcsfs.GCSFileSystem, "put_file", put_two)
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for name in ("SHA256SUMS", "bundle.json", "model.onnx", "weights.safetensors"):
+        (folder / name).write_text(name)
+    with pytest.raises(ConnectionError):
+        storage.publish_folder(folder, f"{bucket}/b", last="SHA256SUMS")
+    assert uploaded == ["bundle.json", "model.onnx"]
+    assert not storage.exists(f"{bucket}/b/SHA256SUMS")
+
+
+def test_a_folder_is_replaced_whole(place):
+    for text in ("first", "second"):
+        with storage.scratch_folder(place) as scratch:
+            (scratch / "x").mkdir()
+            (scratch / "x" / f"{text}.txt").write_text(text)
+            storage.replace_folder(scratch / "x", storage.join(place, "there"))
+    assert storage.list_files(storage.join(place, "there")) == ["second.txt"]
 
 
 def test_an_unknown_scheme_is_a_usage_error():

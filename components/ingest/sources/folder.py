@@ -10,7 +10,8 @@ import heapq
 import io
 import re
 import tarfile
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -18,13 +19,16 @@ from components.ingest.source import Offer
 from marquee import storage
 from marquee.catalog import Facts, Refusal
 from marquee.eras import FIRST_YEAR, LAST_YEAR
-from marquee.errors import DataError, UsageError
+from marquee.errors import DataError, InvalidImage, UsageError
 from marquee.genres import split_genres, suggest
 
 POSTERS_FILE = "posters.csv"
 REQUIRED_COLUMNS: tuple[str, ...] = ("id", "title", "year", "genres")
 _LABEL_COLUMN = "genres_"
 _IMAGE_SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp")
+_TAR = r"images-[^/]*\.tar"
+_SURPLUS = "(surplus)"
+_LONGEST_CELL = 10_000
 _VALID_ID = re.compile(r"[^\s/\\.][^/\\\x00-\x1f]{0,127}")
 
 
@@ -41,7 +45,14 @@ class _Place:
     end: int | None = None
 
     def read(self) -> bytes:
-        return storage.read_bytes(self.uri, self.start, self.end)
+        try:
+            return storage.read_bytes(self.uri, self.start, self.end)
+        except OSError as error:
+            if not storage.is_local(self.uri):
+                raise
+            raise InvalidImage(
+                f"{self.uri} cannot be read ({error.strerror})", remedy="mend or replace the file"
+            ) from error
 
 
 class FolderSource:
@@ -60,7 +71,8 @@ class FolderSource:
     def __init__(self, path: str, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
             raise UsageError(f"the limit is {limit}", remedy="use 1 or more")
-        self.name = f"folder:{path}"
+        place = storage.local_path(path).resolve() if storage.is_local(path) else path
+        self.name = f"folder:{place}"
         self._uri = path
         self._csv = storage.join(path, POSTERS_FILE)
         if not storage.exists(path):
@@ -105,11 +117,6 @@ class FolderSource:
                 continue
             yield Offer(facts=facts, row=line, read=place.read)
 
-    def unlisted_images(self) -> int:
-        """Count the images that no row of `posters.csv` names."""
-        ids = {(row.get("id") or "").strip() for _, row in _read_rows(self._csv)}
-        return len(self._images.keys() - ids)
-
     def _choose(self, limit: int | None) -> set[int]:
         rows = ((line, row.get("id") or "") for line, row in _read_rows(self._csv))
         if limit is None:
@@ -117,13 +124,19 @@ class FolderSource:
         return {line for line, _ in heapq.nsmallest(limit, rows, key=_hash_of_id)}
 
     def _place(self, poster_id: str) -> _Place:
-        place = self._images.get(poster_id)
-        if place is None:
+        places = self._images.get(unicodedata.normalize("NFC", poster_id), [])
+        if not places:
             raise RowRefused(
                 f"there is no image for the id {poster_id!r}",
                 remedy=f"put it at images/{poster_id}.jpg (or .png, .webp), or remove the row",
             )
-        return place
+        if len(places) > 1:
+            raise RowRefused(
+                f"{len(places)} images have the name {poster_id!r}: "
+                f"{', '.join(place.uri for place in places)}",
+                remedy="keep one of them",
+            )
+        return places[0]
 
 
 def _hash_of_id(line_and_id: tuple[int, str]) -> tuple[str, int]:
@@ -133,16 +146,13 @@ def _hash_of_id(line_and_id: tuple[int, str]) -> tuple[str, int]:
 
 def _read_rows(uri: str) -> Iterator[tuple[int, dict[str, str | None]]]:
     """Read a CSV file; give each row with the line it starts in, as an editor counts."""
+    csv.field_size_limit(2**24)
     with storage.open_binary(uri) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-        reader = csv.DictReader(text, restkey="(surplus)")
+        reader = csv.DictReader(text, restkey=_SURPLUS, strict=True)
+        start = 1
         try:
-            missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(
-                    f"{uri} lacks the column(s) {', '.join(missing)}",
-                    remedy=f"its first line must name {', '.join(REQUIRED_COLUMNS)}",
-                )
+            _check_columns(uri, reader.fieldnames or [])
             start = reader.line_num + 1
             for row in reader:
                 yield start, row
@@ -153,17 +163,34 @@ def _read_rows(uri: str) -> Iterator[tuple[int, dict[str, str | None]]]:
             ) from None
         except csv.Error as error:
             raise DataError(
-                f"{uri}, line {reader.line_num}: {error}", remedy="mend the line"
+                f"{uri}: the row that begins at line {start} is no CSV ({error})",
+                remedy="look for a quote that is not closed there",
             ) from None
 
 
+def _check_columns(uri: str, columns: Sequence[str]) -> None:
+    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+    if missing:
+        commas = ", and separate the cells by commas" if len(columns) == 1 else ""
+        raise DataError(
+            f"{uri} lacks the column(s) {', '.join(missing)}",
+            remedy=f"its first line must name {', '.join(REQUIRED_COLUMNS)}{commas}",
+        )
+
+
 def _facts(row: dict[str, str | None]) -> Facts:
-    if "(surplus)" in row or None in row.values():
+    if _SURPLUS in row or None in row.values():
         raise RowRefused(
             "the row has more or fewer cells than the first line",
             remedy="quote cells that hold a comma",
         )
     cells = {name: (value or "").strip() for name, value in row.items()}
+    longest = max(cells, key=lambda name: len(cells[name]))
+    if len(cells[longest]) > _LONGEST_CELL:
+        raise RowRefused(
+            f"the cell in the column {longest} has {len(cells[longest]):,} characters",
+            remedy="look for a quote that is not closed",
+        )
     poster_id = cells["id"]
     if not _VALID_ID.fullmatch(poster_id):
         raise RowRefused(
@@ -207,51 +234,64 @@ def _genres(cell: str, column: str) -> tuple[str, ...]:
 def _year(cell: str) -> int | None:
     if not cell:
         return None
-    if not cell.isdecimal() or not FIRST_YEAR <= int(cell) <= LAST_YEAR:
+    # pandas writes whole numbers of a column with gaps as 1999.0.
+    match = re.fullmatch(r"(\d{4})(\.0+)?", cell)
+    if not match or not FIRST_YEAR <= int(match[1]) <= LAST_YEAR:
         raise RowRefused(
-            f"{cell!r} is no release year",
+            f"{cell[:20]!r} is no release year",
             remedy=f"give a year from {FIRST_YEAR} to {LAST_YEAR}, or leave the cell empty",
         )
-    return int(cell)
+    return int(match[1])
 
 
 def _integer(cells: dict[str, str], column: str) -> int | None:
     cell = cells.get(column)
     if not cell:
         return None
-    if not cell.isdecimal() or int(cell) >= 2**63:
+    match = re.fullmatch(r"(\d{1,18})(\.0+)?", cell)
+    if not match:
         raise RowRefused(
-            f"{cell!r} in the column {column} is no whole number",
+            f"{cell[:30]!r} in the column {column} is no whole number",
             remedy="mend the cell or leave it empty",
         )
-    return int(cell)
+    return int(match[1])
 
 
-def _index_images(folder: str) -> dict[str, _Place]:
-    """Find every image by its id; a file in images/ wins over one in a tar."""
-    images: dict[str, _Place] = {}
-    names = storage.list_files(folder)
-    for name in names:
-        if re.fullmatch(r"images-[^/]*\.tar", name):
-            images.update(_index_tar(storage.join(folder, name)))
-    files = [PurePosixPath(name) for name in names if name.startswith("images/")]
-    for file in sorted(files, key=lambda file: file.suffix.lower() in _IMAGE_SUFFIXES):
-        images[file.stem] = _Place(storage.join(folder, str(file)))
-    return images
+def _index_images(folder: str) -> dict[str, list[_Place]]:
+    """Find every image by its id; those in images/ hide those in tars."""
+    tars = [name for name in storage.list_files(folder) if re.fullmatch(_TAR, name)]
+    packed = [place for name in tars for place in _index_tar(storage.join(folder, name))]
+    images = storage.join(folder, "images")
+    loose = [
+        (PurePosixPath(name), _Place(storage.join(images, name)))
+        for name in storage.list_files(images)
+    ]
+    return _by_id(packed) | _by_id(loose)
 
 
-def _index_tar(uri: str) -> dict[str, _Place]:
-    places = {}
+def _by_id(files: list[tuple[PurePosixPath, _Place]]) -> dict[str, list[_Place]]:
+    """Group files by their stem; one with an image's suffix hides others, such as notes."""
+    images: dict[str, list[_Place]] = {}
+    others: dict[str, list[_Place]] = {}
+    for path, place in files:
+        group = images if path.suffix.lower() in _IMAGE_SUFFIXES else others
+        group.setdefault(unicodedata.normalize("NFC", path.stem), []).append(place)
+    return others | images
+
+
+def _index_tar(uri: str) -> list[tuple[PurePosixPath, _Place]]:
     with storage.open_binary(uri) as stream:
         try:
             with tarfile.open(fileobj=stream, mode="r:") as tar:
-                for member in tar:
-                    if member.isfile():
-                        end = member.offset_data + member.size
-                        place = _Place(uri, member.offset_data, end)
-                        places[PurePosixPath(member.name).stem] = place
+                return [
+                    (
+                        PurePosixPath(member.name),
+                        _Place(uri, member.offset_data, member.offset_data + member.size),
+                    )
+                    for member in tar
+                    if member.isfile()
+                ]
         except tarfile.TarError as error:
             raise DataError(
                 f"{uri} is no plain tar ({error})", remedy="pack it without compression"
             ) from None
-    return places

@@ -19,7 +19,7 @@ GENRES = (("Comedy",), ("Horror", "Thriller"), ("Action",), ("Romance", "Comedy"
 def catalog(tmp_path, count=400, seed=0, **overrides):
     """A catalog of facts; balance looks at no pixels."""
     random = np.random.default_rng(seed)
-    writer = CatalogWriter(str(tmp_path / "catalog"), part_rows=1000)
+    writer = CatalogWriter(str(tmp_path / "catalog"), "test", part_rows=1000)
     for number in range(count):
         facts = {
             "poster_id": f"p{number:04d}",
