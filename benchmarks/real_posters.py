@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks.results import record
+from marquee.processes import family
 
 SHARED = Path(__file__).parents[2] / "shared"
 METRICS = {
@@ -36,22 +37,12 @@ def run(genres: str, arch: str, out: Path) -> tuple[dict[str, dict], float, floa
     process = subprocess.Popen(command)
     peak = 0
     while process.poll() is None:
-        peak = max([peak, *(rss_anon(child) for child in _family(process.pid))])
+        peak = max([peak, *(rss_anon(child) for child in family(process.pid))])
         time.sleep(0.2)
     if process.returncode:
         raise SystemExit(process.returncode)
     summary = json.loads((out / "summary.json").read_text())
     return summary, time.monotonic() - start, peak / 2**20
-
-
-def _family(pid: int) -> list[int]:
-    """Give a process and all below it."""
-    try:
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        children = [int(n) for task in tasks for n in (task / "children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    return [pid, *(below for child in children for below in _family(child))]
 
 
 def rss_anon(pid: int) -> int:

@@ -66,3 +66,33 @@ class Inconclusive(MarqueeError):
     """There was not enough evidence to decide."""
 
     exit_code = 8
+
+
+def explain(error: Exception) -> MarqueeError | None:
+    """Turn what the machine, the network or an incomplete installation did into an error of ours.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        The error to show, or None if the exception is a fault in Marquee.
+    """
+    if isinstance(error, MarqueeError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        return UsageError(
+            f"this installation lacks the package {error.name}",
+            remedy="install the extra that the command needs: pipelines, data, train, serving or "
+            "monitoring, such as pip install 'marquee[train]'",
+        )
+    if isinstance(error, OSError):
+        return InfrastructureError(
+            f"{type(error).__name__}: {error}", remedy="check the path, its rights and the network"
+        )
+    if type(error).__module__.partition(".")[0] in ("google", "gcsfs", "aiohttp"):
+        return InfrastructureError(
+            f"cloud storage refused: {error}",
+            remedy="check the bucket's name and your credentials (gcloud auth application-default "
+            "login)",
+        )
+    return None

@@ -120,7 +120,8 @@ def load(overrides: Mapping[str, Any] | None = None, file: str | None = None) ->
     """
     values = _read_file(file)
     _merge(values, _from_environment(os.environ))
-    _merge(values, overrides or {})
+    typed = {name: _typed(value) for name, value in (overrides or {}).items()}
+    _merge(values, typed)
     return Settings(**{name: _section(name, value) for name, value in values.items()})
 
 
@@ -143,6 +144,11 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
             raise UsageError(f"cannot read the setting {pair!r}", remedy="write section.name=value")
         result[name] = _parse_value(value)
     return result
+
+
+def _typed(value: Any) -> Any:
+    """Read text as the value it names: a form in the Kubeflow UI may hand over "20"."""
+    return _parse_value(value) if isinstance(value, str) else value
 
 
 def _parse_value(text: str) -> Any:

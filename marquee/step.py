@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from marquee import log, storage
-from marquee.errors import MarqueeError
+from marquee.errors import MarqueeError, explain
 from marquee.run_layout import RunLayout
 
 FAILURE_FILE = "failure.json"
@@ -48,7 +48,10 @@ def step(name: str, run_uri: str) -> Iterator[RunLayout]:
     log.configure()
     try:
         yield RunLayout(run_uri)
-    except MarqueeError as error:
+    except Exception as fault:
+        error = explain(fault)
+        if error is None:
+            raise
         failure = {
             "step": name,
             "message": error.message,

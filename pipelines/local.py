@@ -1,8 +1,11 @@
 """Runs a pipeline on this machine: the same function that is compiled for Kubeflow."""
 
 import contextlib
+import copy
 import io
+import os
 import re
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -10,7 +13,8 @@ from typing import Any, TextIO
 
 from kfp import local
 
-from marquee.errors import InfrastructureError
+from marquee.errors import InfrastructureError, Stopped
+from marquee.processes import family
 from marquee.step import forget_failure, read_failure
 
 LOG_FILE = "kfp.log"
@@ -49,6 +53,7 @@ def run_locally(pipeline: Any, arguments: dict[str, Any], run_folder: Path) -> N
         run_folder: Where KFP's artifacts (`kfp/`) and log (`kfp.log`) go; also the run's URI.
 
     Raises:
+        Stopped: SIGTERM came.
         StepFailed: A step failed with an error of ours; it has the step's exit code.
         InfrastructureError: The run failed otherwise.
     """
@@ -62,11 +67,12 @@ def run_locally(pipeline: Any, arguments: dict[str, Any], run_folder: Path) -> N
             pipeline_root=str(run_folder / "kfp"),
             raise_on_error=True,
         )
+        previous = signal.signal(signal.SIGTERM, _stop)
         try:
             with (run_folder / LOG_FILE).open("a", encoding="utf-8") as file:
                 screen: TextIO = sys.stderr
                 with contextlib.redirect_stdout(_StepLog(file, screen)):
-                    pipeline(**arguments)
+                    _without_retries(pipeline)(**arguments)
         except RuntimeError as error:
             failure = read_failure(str(run_folder))
             if failure:
@@ -74,3 +80,23 @@ def run_locally(pipeline: Any, arguments: dict[str, Any], run_folder: Path) -> N
             raise InfrastructureError(
                 f"the run failed ({error})", remedy=f"see {run_folder / LOG_FILE}"
             ) from error
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _stop(*_: object) -> None:
+    """On SIGTERM, end the step that runs as well: it would go on writing without us."""
+    for process in family("self")[1:]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
+    raise Stopped("stopped on request", remedy="run the same command again")
+
+
+def _without_retries(pipeline: Any) -> Any:
+    """Give the pipeline for one machine: no pod is preempted here, what fails would fail again."""
+    patient = copy.deepcopy(pipeline)
+    spec = patient.pipeline_spec
+    for component in (spec.root, *spec.components.values()):
+        for task in component.dag.tasks.values():
+            task.ClearField("retry_policy")
+    return patient

@@ -36,7 +36,7 @@ def training(
         vgg16: Train VGG16 by transfer learning.
         weights: VGG16's ImageNet weights - torchvision, random, or the URI of a safetensors file.
         registry_uri: The model registry; without it, one below run_uri.
-        overrides: Settings by dotted name, such as {"train.vgg16.epochs" - 20}.
+        overrides: Settings by dotted name, such as {"train.vgg16.epochs": "20"}.
     """
     ingested = make_task(
         "ingest",
@@ -62,12 +62,11 @@ def training(
                 "train",
                 f"train-{architecture}",
                 run_uri=run_uri,
-                run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
-                catalog_digest=digest,
+                split_digest=balanced.outputs["Output"],
                 architecture=architecture,
                 weights=weights,
                 overrides=overrides,
-            ).after(balanced)
+            )
             version = trained.outputs["Output"]
             evaluated = make_task(
                 "evaluate",

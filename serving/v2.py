@@ -155,6 +155,8 @@ def parse_request(request: InferRequest) -> list[Instance]:
         InvalidInstance: One poster is malformed; its index is named.
     """
     tensors = {tensor.name: tensor for tensor in request.inputs}
+    if len(tensors) < len(request.inputs):
+        raise DataError("an input is given twice", remedy="give each input once")
     _check_names("input", tensors, tuple(_INPUTS))
     _check_names("output", [output.name for output in request.request_outputs or ()], _OUTPUTS)
     if IMAGE not in tensors:

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run_uri: str, architecture: str, bundle_version: str, metrics: Output[Metrics],
-    confusion: Output[ClassificationMetrics], report: Output[HTML],
+    run_uri: str, architecture: str, bundle_version: str,
+    metrics: Output[Metrics], confusion: Output[ClassificationMetrics], report: Output[HTML],
 ) -> float:  # fmt: skip
     """Score a bundle on the test split; give its macro F1."""
     from components.evaluate import evaluate, page

@@ -78,7 +78,11 @@ def evaluate(bundle_uri: str, catalog_uri: str, split_uri: str) -> Evaluation:
     Raises:
         DataError: The bundle was trained on another catalog, or for another label set.
     """
-    bundle, catalog, plan = load(bundle_uri), Catalog(catalog_uri), SplitPlan.read(split_uri)
+    bundle, catalog, plan = (
+        load(bundle_uri),
+        Catalog(catalog_uri),
+        SplitPlan.read(split_uri),
+    )
     _check_lineage(bundle, catalog, plan)
     engine = Engine(bundle)
     frame = catalog.frame(["genres", "era", "source", "shard_offset", "size"])

@@ -17,9 +17,9 @@ def ingest(
     from marquee import settings, step
 
     with step.step("ingest", run_uri) as layout:
-        part_rows = settings.load(overrides).ingest.part_rows
-        posters = sources.make_source(source, path=path, films=films, limit=limit or None)
-        report = ingest.ingest(posters, layout.catalog, part_rows)
-        metrics.log_metric("posters", report.manifest.rows)
-        metrics.log_metric("quarantined", report.manifest.quarantined)
+        resolved, posters = settings.load(overrides), {"path": path, "films": films, "limit": limit}
+        layout.claim({"source": source, **posters}, resolved.to_dict())
+        offers = sources.make_source(source, path=path, films=films, limit=limit or None)
+        report = ingest.ingest(offers, layout.catalog, resolved.ingest.part_rows, mirror=True)
+        metrics.metadata.update(posters=report.manifest.rows, quarantined=report.refused)
     return report.manifest.digest

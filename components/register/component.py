@@ -12,5 +12,6 @@ def register(
 
     with step.step(f"register {architecture}", run_uri) as layout:
         registry = registry_uri or layout.registry
-        entry = keep(layout.bundle(architecture), layout.evaluation(architecture), registry)
+        places = (layout.bundle(architecture), layout.evaluation(architecture))
+        entry = keep(*places, registry, bundle_version)
     return entry.version

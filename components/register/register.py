@@ -3,6 +3,7 @@
 import logging
 
 from marquee import storage
+from marquee.bundle import load
 from marquee.contract import parse_json
 from marquee.errors import DataError
 from marquee.registry import FileRegistry, ModelVersion
@@ -10,13 +11,16 @@ from marquee.registry import FileRegistry, ModelVersion
 logger = logging.getLogger(__name__)
 
 
-def register(bundle_uri: str, evaluation_uri: str, registry_uri: str) -> ModelVersion:
+def register(
+    bundle_uri: str, evaluation_uri: str, registry_uri: str, version: str = ""
+) -> ModelVersion:
     """Keep a bundle in the registry, as a candidate.
 
     Args:
         bundle_uri: The sealed bundle.
         evaluation_uri: Its `evaluation.json`.
         registry_uri: Where the file-backed registry is or is to be.
+        version: Which version is meant; any without it.
 
     Returns:
         The registered version.
@@ -24,6 +28,7 @@ def register(bundle_uri: str, evaluation_uri: str, registry_uri: str) -> ModelVe
     Raises:
         DataError: Bundle or evaluation is missing, or they do not belong together.
     """
+    load(bundle_uri, version)
     try:
         evaluation = parse_json(storage.read_text(evaluation_uri), evaluation_uri)
     except FileNotFoundError:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    run_uri: str, run_name: str, catalog_digest: str, architecture: str, weights: str,
+    run_uri: str, split_digest: str, architecture: str, weights: str,
     overrides: dict[str, str], metrics: Output[Metrics], report: Output[HTML],
 ) -> str:  # fmt: skip
     """Train an architecture and seal its bundle; give the bundle's version."""
@@ -19,7 +19,7 @@ def train(
     with step.step(f"train {architecture}", run_uri) as layout:
         resolved = settings.load(overrides)
         places = (layout.catalog, layout.split, architecture, weights, layout.bundle(architecture))
-        result = train.train(*places, resolved, run_name)
+        result = train.train(*places, resolved, run_uri)
         metrics.metadata.update({f"validation/{k}": v for k, v in result.validation.items()})
         layout.write_page(f"train-{architecture}", page.training_page(result), report.path)
     return result.version

@@ -1,10 +1,9 @@
 """`[train]`: how a network is trained. Each architecture has defaults of its own."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from marquee.errors import UsageError
-from marquee.settings import check_range
+from marquee.settings import Settings, build, check_range
 
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
 
@@ -61,22 +60,55 @@ class TrainSettings:
             )
 
 
-def check_names(train: dict[str, object], architectures: Sequence[str]) -> None:
-    """Refuse names in `[train]` that no training knows, before anything heavy is loaded.
+DEFAULTS: dict[str, TrainSettings] = {
+    "custom_cnn": TrainSettings(
+        height=144,
+        width=96,
+        epochs=16,
+        patience=8,
+        batch_size=32,
+        learning_rate=2e-3,
+        weight_decay=5e-2,
+        dropout=0.3,
+        label_smoothing=0.04,
+        ema=0.998,
+    ),
+    "vgg16": TrainSettings(
+        height=240,
+        width=160,
+        epochs=60,
+        patience=10,
+        batch_size=64,
+        learning_rate=1e-3,
+        weight_decay=1e-2,
+        dropout=0.5,
+    ),
+}
+"""What each architecture was found to train best with."""
+
+
+def resolve_settings(name: str, settings: Settings) -> TrainSettings:
+    """Lay `[train]` and `[train.<name>]` over an architecture's defaults.
 
     Args:
-        train: The section as read.
-        architectures: Names that may have a section of their own.
+        name: The architecture.
+        settings: The settings of this process.
+
+    Returns:
+        What it is trained with.
 
     Raises:
-        UsageError: A name is unknown.
+        UsageError: The architecture or a name is unknown, or a value is out of range.
     """
-    known = [item.name for item in fields(TrainSettings)]
-    for name, value in train.items():
-        if isinstance(value, dict) and name in architectures:
-            check_names(value, ())
-        elif name not in known:
-            raise UsageError(
-                f"unknown setting train.{name}",
-                remedy=f"use {', '.join(known)}, or a section {' or '.join(architectures)}",
-            )
+    if name not in DEFAULTS:
+        raise UsageError(
+            f"unknown architecture {name!r}", remedy=f"use one of: {', '.join(DEFAULTS)}"
+        )
+    common = {
+        key: value
+        for key, value in settings.train.items()
+        if not (isinstance(value, dict) and key in DEFAULTS)
+    }
+    own = settings.train.get(name, {})
+    resolved: TrainSettings = build(DEFAULTS[name], f"train.{name}", common | own)
+    return resolved

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 import platform
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from components.train.architectures import architecture
+from components.train.architectures import ARCHITECTURES
 from components.train.data import EpochSampler, PosterDataset, Subset, make_loader, read_subset
 from components.train.device import autocast, cpu_count, pick_device
 from components.train.export import export
 from components.train.features import FeatureCache
 from components.train.loop import Batch, History, fit, positive_weights
 from components.train.model import PosterModel
-from components.train.settings import TrainSettings
+from components.train.settings import TrainSettings, resolve_settings
 from components.train.thresholds import calibrate, choose_thresholds
 from marquee import __version__, storage
 from marquee.bundle import SUMS_FILE, BundleInfo, seal
@@ -31,7 +30,7 @@ from marquee.images import Preprocessing
 from marquee.log import progress
 from marquee.metrics import score
 from marquee.profile import reference_profile
-from marquee.settings import Settings, build
+from marquee.settings import Settings
 from marquee.split import TRAIN, VALIDATION, SplitPlan
 
 logger = logging.getLogger(__name__)
@@ -52,22 +51,6 @@ class TrainReport:
     settings: TrainSettings
 
 
-def resolve_settings(name: str, settings: Settings) -> TrainSettings:
-    """Lay `[train]` and `[train.<name>]` over an architecture's defaults.
-
-    Args:
-        name: The architecture.
-        settings: The settings of this process.
-
-    Raises:
-        UsageError: A name is unknown or a value out of range.
-    """
-    common = {key: value for key, value in settings.train.items() if not isinstance(value, dict)}
-    own = settings.train.get(name, {})
-    resolved: TrainSettings = build(architecture(name).defaults, f"train.{name}", common | own)
-    return resolved
-
-
 def train(
     catalog_uri: str,
     split_uri: str,
@@ -86,7 +69,7 @@ def train(
         weights: Where pretrained weights come from: `torchvision`, `random`, a file or a URI.
         bundle_uri: Where the bundle goes; one that is there is replaced.
         settings: The settings of this process.
-        run: Names the run in the bundle's lineage.
+        run: The run's URI, for the bundle's lineage.
 
     Returns:
         The report.
@@ -99,12 +82,12 @@ def train(
     torch.manual_seed(chosen.seed)
     torch.set_num_threads(cpu_count())
     plan, subsets = _read(catalog_uri, split_uri)
-    model = architecture(name).build(len(plan.genres), chosen, weights)
+    model = ARCHITECTURES[name].build(len(plan.genres), chosen, weights)
     preprocessing = Preprocessing(height=chosen.height, width=chosen.width)
     logger.info(
         "train: %s on %d posters, %d to validate", name, *(len(part) for part in subsets.values())
     )
-    run_fit = _fit_head if architecture(name).frozen_backbone else _fit_network
+    run_fit = _fit_head if ARCHITECTURES[name].frozen_backbone else _fit_network
     history, logits = run_fit(model, preprocessing, subsets, chosen)
     info = _describe(name, plan, preprocessing, subsets[VALIDATION], logits, chosen, weights, run)
     digest = _publish(model, preprocessing, info, bundle_uri)
@@ -292,7 +275,7 @@ def _describe(
         catalog_digest=str(plan.balance["catalog_digest"]),
         split_digest=plan.digest,
         code_version=__version__,
-        run=run or uuid.uuid4().hex,
+        run=run,
         environment=_environment(settings, weights),
     )
 

@@ -2,13 +2,15 @@
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from marquee import log
 from marquee.cli import catalog, demo, pipeline, predict, run, serve, steps
-from marquee.errors import MarqueeError
+from marquee.errors import MarqueeError, Stopped, explain
 
 # Great Expectations and Evidently call home unless told not to, and stall without a network.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -58,13 +60,18 @@ def main() -> None:
     """Run the command line; errors become a message and an exit code."""
     try:
         app(prog_name="marquee")
-    except MarqueeError as error:
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
-        console.print(f"[bold red]error:[/] {_escaped(error.message)}")
-        if error.remedy:
-            console.print(f"[bold]  try:[/] {_escaped(error.remedy)}")
-        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _fail(Stopped("stopped on request", remedy="run the same command again"))
+    except Exception as fault:
+        error = explain(fault)
+        if error is None:
+            raise
+        _fail(error)
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+def _fail(error: MarqueeError) -> NoReturn:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[bold red]error:[/] {escape(error.message)}")
+    if error.remedy:
+        console.print(f"[bold]  try:[/] {escape(error.remedy)}")
+    sys.exit(error.exit_code)

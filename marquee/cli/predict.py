@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from marquee.errors import DataError
@@ -102,7 +103,7 @@ def _print_table(answers: Iterator[dict[str, Any]]) -> int:
     succeeded = 0
     for answer in answers:
         if "error" in answer:
-            table.add_row(answer["file"], f"[red]{answer['error']}[/]", "")
+            table.add_row(escape(answer["file"]), f"[red]{escape(answer['error'])}[/]", "")
             continue
         add_prediction(table, answer["file"], answer)
         succeeded += 1
@@ -131,4 +132,4 @@ def add_prediction(table: Table, *cells: Any) -> None:
     """
     *leading, answer = cells
     genres = ", ".join(f"{name} {answer['probabilities'][name]:.0%}" for name in answer["genres"])
-    table.add_row(*leading, genres, "unsure" if answer["unsure"] else "")
+    table.add_row(*map(escape, leading), genres, "unsure" if answer["unsure"] else "")

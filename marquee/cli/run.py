@@ -47,7 +47,13 @@ def run(
 ) -> None:
     """Train on someone's own posters: ingest, validate, balance, train, evaluate, register."""
     from marquee.settings import parse_overrides
+    from marquee.storage import is_local
 
+    if out and not is_local(out):
+        raise UsageError(
+            f"{out} is not on this machine",
+            remedy="give --out a local folder; on Kubeflow, set the pipeline's run_uri",
+        )
     folder = Path(out or f"runs/{datetime.now():%Y%m%d-%H%M%S}")
     summary = run_pipeline(
         folder,
@@ -117,9 +123,10 @@ def run_pipeline(
         MarqueeError: An input is wrong, or a step failed; it has the step's exit code.
     """
     from components.ingest.sources import make_source
-    from components.train.settings import check_names
+    from components.train.settings import resolve_settings
     from marquee.run_layout import RunLayout
     from marquee.settings import load
+    from marquee.storage import remove
     from pipelines.local import run_locally
     from pipelines.summary import write_summary
     from pipelines.training import training
@@ -131,8 +138,10 @@ def run_pipeline(
     weights = _check_weights(weights, architectures)
     posters = {"source": source, "path": path, "films": films, "limit": limit}
     settings = load(overrides)
-    check_names(settings.train, ARCHITECTURES)
-    layout.claim(posters, settings.to_dict())
+    for name in architectures:
+        resolve_settings(name, settings)
+    # Whoever reads it must not find an earlier run's.
+    remove(layout.summary)
     run_locally(
         training,
         {

@@ -10,9 +10,9 @@ from helpers import encode, noise_poster, row, write_folder
 from PIL import Image
 
 
-def marquee(*arguments):
+def marquee(*arguments, cwd=None):
     command = [sys.executable, "-m", "marquee", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
     assert "Traceback" not in result.stdout + result.stderr
     return result
 
@@ -90,6 +90,36 @@ def test_predict_shows_a_table(bundle, tmp_path):
     result = marquee("predict", bundle, tmp_path / "a.jpg")
     assert result.returncode == 0
     assert "%" in result.stdout
+
+
+def test_names_with_brackets_are_shown_as_they_are(bundle, tmp_path):
+    folder = tmp_path / "[bold]"
+    folder.mkdir()
+    (folder / "a[red].jpg").write_bytes(encode(noise_poster(1)))
+    (folder / "[").mkdir()
+    (folder / "[" / "x].jpg").write_bytes(b"")
+    result = marquee("predict", bundle, "a[red].jpg", "[/x].jpg", cwd=folder)
+    assert result.returncode == 0
+    assert "a[red].jpg" in result.stdout
+    assert "[/x].jpg" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (("ingest", "--path", "{folder}", "--out", "{file}/catalog"), 5, "NotADirectoryError"),
+        (("run", "--path", "{folder}", "--out", "gs://bucket/run"), 2, "not on this machine"),
+        (("train", "{folder}", "{folder}", "--out", "b", "--arch", "alexnet"), 2, "alexnet"),
+    ],
+    ids=["out below a file", "out in a bucket", "unknown architecture"],
+)
+def test_the_world_is_not_to_blame_on_a_stack_trace(arguments, exit_code, message, tmp_path):
+    folder = write_folder(tmp_path / "in", [row("a")], {"a.jpg": encode(noise_poster(1))})
+    (tmp_path / "file").write_text("")
+    places = {"folder": folder, "file": tmp_path / "file"}
+    result = marquee(*(word.format(**places) for word in arguments))
+    assert result.returncode == exit_code, result.stderr
+    assert message in result.stderr
 
 
 def test_predict_without_one_poster_is_an_error(bundle, tmp_path):

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -121,6 +123,25 @@ def test_another_run_on_other_posters_is_refused(finished, tmp_path):
     assert "holds a run on other posters" in result.stderr
 
 
+def test_sigterm_ends_the_step_too_and_the_run_resumes(tmp_path):
+    folder = drawn_folder(tmp_path / "in", 100)
+    out = tmp_path / "out"
+    command = ["run", "--path", folder, "--arch", "custom_cnn", "--genres", "study4", "--out", out]
+    command += [*settings(TINY), *settings({"ingest.part_rows": 5})]
+    process = subprocess.Popen([sys.executable, "-m", "marquee", *map(str, command)])
+    while not (out / "catalog/catalog.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 7
+    rows = json.loads((out / "catalog/catalog.json").read_text())["rows"]
+    assert rows < 100
+    time.sleep(1)
+    assert json.loads((out / "catalog/catalog.json").read_text())["rows"] == rows
+    assert marquee(*command).returncode == 0
+    assert json.loads((out / "summary.json").read_text())["posters"] == 100
+
+
 def test_a_failed_gate_ends_the_run_with_its_exit_code(tmp_path):
     images = {f"p{number}.jpg": encode(noise_poster(number)) for number in range(30)}
     rows = [row(f"p{number}") for number in range(30)]
@@ -144,10 +165,11 @@ def test_a_failed_gate_ends_the_run_with_its_exit_code(tmp_path):
         (("--source", "drawn", "--arch", "alexnet"), "alexnet"),
         (("--source", "drawn", "--weights", "/nowhere"), "no weights at /nowhere"),
         (("--source", "drawn", "--set", "balance.sed=1"), "balance.sed"),
-        (("--source", "drawn", "--set", "train.epoch=1"), "train.epoch"),
+        (("--source", "drawn", "--set", "train.epoch=1"), "train.custom_cnn.epoch"),
+        (("--source", "drawn", "--set", "train.vgg16.epochs=0"), "train.epochs is 0"),
         (("--source", "drawn", "--set", "nonsense"), "nonsense"),
     ],
-    ids=["no path", "path", "arch", "weights", "setting", "train setting", "no setting"],
+    ids=["no path", "path", "arch", "weights", "setting", "train setting", "range", "no setting"],
 )
 def test_wrong_usage_is_said_at_once(arguments, message, tmp_path):
     result = marquee("run", *arguments, "--out", tmp_path / "out")

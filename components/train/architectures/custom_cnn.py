@@ -18,19 +18,6 @@ MEAN = (114.75, 107.1, 102.0)
 STD = (70.0, 70.0, 70.0)
 """About those of posters."""
 
-DEFAULTS = TrainSettings(
-    height=144,
-    width=96,
-    epochs=16,
-    patience=8,
-    batch_size=32,
-    learning_rate=2e-3,
-    weight_decay=5e-2,
-    dropout=0.3,
-    label_smoothing=0.04,
-    ema=0.998,
-)
-
 
 def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
     """Build the network with random weights.

@@ -15,17 +15,6 @@ STD = (1.0, 1.0, 1.0)
 
 CHANNELS = 512
 
-DEFAULTS = TrainSettings(
-    height=240,
-    width=160,
-    epochs=60,
-    patience=10,
-    batch_size=64,
-    learning_rate=1e-3,
-    weight_decay=1e-2,
-    dropout=0.5,
-)
-
 
 def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
     """Build VGG16's convolutional base under our head.

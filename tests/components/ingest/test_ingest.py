@@ -114,6 +114,9 @@ BAD_ROWS = {
     "year": (row("year", year="19999"), {"year.jpg": sound(2)}, "'19999'"),
     "id": (row("../etc", year=2000), {}, "cannot name a file"),
     "no id": (row(""), {}, "cannot name a file"),
+    "endless year": (row("long", year="9" * 5000), {"long.jpg": sound(2)}, "no release year"),
+    "huge cell": (row("huge", title="x" * 200_000), {"huge.jpg": sound(2)}, "200,000 characters"),
+    "two images": (row("twin"), {"twin.jpg": sound(2), "twin.png": sound(3)}, "2 images"),
     "number": (row("number", tmdb_id="twelve"), {"number.jpg": sound(2)}, "'twelve'"),
 }
 
@@ -131,6 +134,57 @@ def test_a_bad_row_is_quarantined_and_the_rest_goes_through(name, tmp_path):
     assert reason in refusal["reason"]
     assert refusal["row"] == 3
     assert refusal["remedy"]
+
+
+def test_a_link_that_leads_nowhere_is_quarantined(tmp_path):
+    folder = write_folder(tmp_path / "in", [row("good"), row("loop")], {"good.jpg": sound()})
+    (folder / "images/loop.jpg").symlink_to("loop.jpg")
+    assert run(folder, tmp_path / "out").refused == 1
+
+
+def test_plausible_folders_come_in(tmp_path):
+    rows = [
+        row("from pandas", year="1999.0", tmdb_id="12.0"),
+        row("caf\u00e9"),
+        row("packed"),
+    ]
+    images = {"from pandas.JPG": sound(1), "cafe\u0301.jpg": sound(2)}
+    folder = write_folder(tmp_path / "in", rows, images)
+    (folder / "images").rename(tmp_path / "elsewhere")
+    (folder / "images").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "packed.jpg").write_bytes(sound(3))
+    (tmp_path / "packed.json").write_text("{}")
+    with tarfile.open(folder / "images-00.tar", "w") as tar:
+        for name in ("packed.jpg", "packed.json"):
+            tar.add(tmp_path / name, f"./{name}")
+    report = run(folder, tmp_path / "out")
+    assert (report.added, report.refused) == (3, 0)
+    frame = Catalog(str(tmp_path / "out")).frame(["year", "tmdb_id"])
+    assert frame.set_index("poster_id").loc["from pandas", ["year", "tmdb_id"]].tolist() == [
+        1999,
+        12,
+    ]
+
+
+def test_a_mirrored_catalog_follows_what_is_removed(make_folder, tmp_path):
+    folder = make_folder(8)
+    run(folder, tmp_path / "out")
+    rows = list(csv.DictReader((folder / "posters.csv").open()))[:5]
+    rows[0]["genres"] = "Nonsense"
+    write_folder(folder, rows, {})
+    assert run(folder, tmp_path / "out").manifest.rows == 8
+    source = FolderSource(str(folder))
+    report = ingest(source, str(tmp_path / "out"), part_rows=5, mirror=True)
+    assert (report.removed, report.manifest.rows) == (4, 4)
+    assert report.manifest.digest == run(folder, tmp_path / "fresh").manifest.digest
+
+
+def test_the_same_folder_by_another_path_is_the_same_source(make_folder, tmp_path, monkeypatch):
+    folder = make_folder(3)
+    (folder / "images/f0001.jpg").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    run(folder, tmp_path / "out")
+    assert run("./posters/", tmp_path / "out").manifest.quarantined == 1
 
 
 def test_of_a_duplicate_id_the_first_row_stays(tmp_path):
@@ -170,10 +224,16 @@ def test_nothing_usable_is_an_error_and_still_explained(tmp_path):
         (None, UsageError, "has no posters.csv"),
         (b"id,title\n1,x\n", DataError, "lacks the column.s. year, genres"),
         (b"", DataError, "lacks the column"),
+        (b"id;title;year;genres\n", DataError, "separate the cells by commas"),
+        (
+            b'id,title,year,genres\na,x,1999,Comedy\nb,"x,1999,Comedy\nc,x,1999,War\n',
+            DataError,
+            "begins at line 3",
+        ),
         ("id,title,year,genres\n1,\xe9,2000,Comedy\n".encode("latin-1"), DataError, "not UTF-8"),
         (b"id,title,year,genres\n", DataGateFailed, "not one poster"),
     ],
-    ids=["no csv", "columns", "empty csv", "latin-1", "header only"],
+    ids=["no csv", "columns", "empty csv", "semicolons", "open quote", "latin-1", "header only"],
 )
 def test_unusable_folders(content, error, message, tmp_path):
     if content is not None:

@@ -10,11 +10,11 @@ import torch
 from helpers import encode, noise_poster
 from safetensors.torch import load_file, save_file
 
-from components.train.architectures import architecture
+from components.train.architectures import ARCHITECTURES
 from components.train.data import augment, random_for, read_subset
 from components.train.features import FeatureCache
-from components.train.settings import TrainSettings
-from components.train.train import resolve_settings, train
+from components.train.settings import DEFAULTS, TrainSettings, resolve_settings
+from components.train.train import train
 from marquee.bundle import load
 from marquee.catalog import Catalog
 from marquee.engine import Engine
@@ -37,7 +37,7 @@ def test_the_engine_agrees_with_pytorch(name, drawn_bundles):
     bundle = load(drawn_bundles[name])
     images = posters(bundle)
     settings = TrainSettings(**json.loads(bundle.info.environment["settings"]))
-    model = architecture(name).build(len(bundle.info.genres), settings, "random").eval()
+    model = ARCHITECTURES[name].build(len(bundle.info.genres), settings, "random").eval()
     model.load_state_dict(load_file(bundle.folder / "weights.safetensors"))
     with torch.no_grad():
         expected = model(torch.from_numpy(images)).numpy()
@@ -87,7 +87,7 @@ def test_features_are_computed_once(drawn_catalog, drawn_split, tmp_path, monkey
     monkeypatch.setenv("MARQUEE_CACHE", str(tmp_path))
     subset = read_subset(Catalog(drawn_catalog), SplitPlan.read(drawn_split), "train")
     settings = resolve_settings("vgg16", Settings(train={"height": 48, "width": 32}))
-    model = architecture("vgg16").build(4, settings, "random")
+    model = ARCHITECTURES["vgg16"].build(4, settings, "random")
     computed = []
     killed_at = 2
     compute = model.pooled
@@ -152,9 +152,10 @@ def test_bad_settings_are_named(values, message):
         resolve_settings("custom_cnn", Settings(train=values))
 
 
-def test_unknown_architecture():
+def test_every_architecture_has_defaults_and_no_other():
+    assert set(ARCHITECTURES) == set(DEFAULTS)
     with pytest.raises(UsageError, match="alexnet"):
-        architecture("alexnet")
+        resolve_settings("alexnet", Settings())
 
 
 def _wrong_keys(path):
@@ -173,7 +174,7 @@ def _wrong_keys(path):
 def test_unusable_weights(write, error, message, tmp_path):
     write(tmp_path / "weights.safetensors")
     with pytest.raises(error, match=message):
-        architecture("vgg16").build(
+        ARCHITECTURES["vgg16"].build(
             4, resolve_settings("vgg16", Settings()), str(tmp_path / "weights.safetensors")
         )
 
