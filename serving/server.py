@@ -87,7 +87,8 @@ def _ready_line(model: PosterGenreModel, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     # Through a pipe: as an argument, a poster of 100 kB would be too long.
-    body = """printf '{"instances":[{"image":{"b64":"'; base64 < poster.jpg; printf '"}}]}'"""
+    image = "base64 < poster.jpg | tr -d '\\n'"
+    body = f"""printf '{{"instances":[{{"image":{{"b64":"'; {image}; printf '"}}}}]}}'"""
     return (
         f"{MODEL_NAME} is ready at {url} (bundle {model.version[:12]}); "
         f"try: ({body}) | curl -s -d @- {url}/v1/models/{MODEL_NAME}:predict"
