@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def gcs() -> Iterator[FakeGCSServer]:
     server = FakeGCSServer()
     server.start()
     os.environ.pop("STORAGE_EMULATOR_HOST")
+    # The wrapper never reads the server's log: once the pipe is full, the server would stand still.
+    threading.Thread(target=server._process.stderr.read, daemon=True).start()
     yield server
     server.stop()
 
