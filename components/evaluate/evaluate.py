@@ -26,7 +26,6 @@ from marquee.split import TEST, TRAIN, SplitPlan
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
-EVALUATION_FILE = "evaluation.json"
 PREFIX = "test/"
 _BATCH = 8
 _FEWEST_IN_SLICE = 10
