@@ -18,8 +18,8 @@ def ingest(
 
     with step.step("ingest", run_uri) as layout:
         resolved, posters = settings.load(overrides), {"path": path, "films": films, "limit": limit}
-        layout.claim({"source": source, **posters}, resolved.to_dict())
         offers = sources.make_source(source, path=path, films=films, limit=limit or None)
+        layout.claim({"source": source, **posters}, resolved.to_dict())
         report = ingest.ingest(offers, layout.catalog, resolved.ingest.part_rows, mirror=True)
         metrics.metadata.update(posters=report.manifest.rows, quarantined=report.refused)
     return report.manifest.digest

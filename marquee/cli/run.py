@@ -19,7 +19,6 @@ METRICS: dict[str, str] = {
     "test/top1": "top-1",
     "test/per_label_accuracy": "per-label accuracy",
 }
-ARCHITECTURES: tuple[str, ...] = ("custom_cnn", "vgg16")
 
 
 def run(
@@ -79,12 +78,14 @@ def parse_architectures(text: str) -> list[str]:
     Raises:
         UsageError: One is unknown, or there is none.
     """
+    from components.train.settings import DEFAULTS
+
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in ARCHITECTURES]
+    unknown = [name for name in names if name not in DEFAULTS]
     if unknown or not names:
         raise UsageError(
             f"unknown architecture {unknown[0]!r}" if unknown else "no architecture is named",
-            remedy=f"use {' or '.join(ARCHITECTURES)}, joined by commas",
+            remedy=f"use {' or '.join(DEFAULTS)}, joined by commas",
         )
     return names
 
@@ -123,7 +124,7 @@ def run_pipeline(
         MarqueeError: An input is wrong, or a step failed; it has the step's exit code.
     """
     from components.ingest.sources import make_source
-    from components.train.settings import resolve_settings
+    from components.train.settings import DEFAULTS, resolve_settings
     from marquee.run_layout import RunLayout
     from marquee.settings import load
     from marquee.storage import remove
@@ -148,7 +149,7 @@ def run_pipeline(
             "run_uri": layout.uri,
             **posters,
             "label_set": label_set,
-            **{name: name in architectures for name in ARCHITECTURES},
+            **{name: name in architectures for name in DEFAULTS},
             "weights": weights,
             "registry_uri": registry,
             "overrides": overrides,

@@ -1,7 +1,6 @@
 """Our own network, trained from scratch: 3x3 convolutions and max-pooling on a 2:3 input.
 
-Max-pooling finds a motif wherever it stands: strided convolutions, which cost as much, scored lower
-on drawn and on real posters.
+Max-pooling finds a motif wherever it stands.
 """
 
 from torch import nn
