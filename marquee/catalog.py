@@ -16,11 +16,11 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import pandas as pd
 import pyarrow as pa
@@ -32,15 +32,12 @@ from marquee.eras import UNKNOWN_ERA, era_of
 from marquee.errors import DataError
 from marquee.images import Attributes
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CATALOG_FILE = "catalog.json"
 QUARANTINE_FILE = "quarantine.jsonl"
 PARTS_FOLDER = "parts"
 _PUBLISH_ATTEMPTS = 20
 _PART_BYTES = 64 * 2**20
-_Rows = dict[str, tuple[str, str]]
-"""poster_id to source_digest and row_digest."""
-
 _GENRES = pa.list_(pa.string())
 SCHEMA = pa.schema(
     [
@@ -54,6 +51,7 @@ SCHEMA = pa.schema(
         ("era", pa.string()),
         ("genres", _GENRES),
         ("label_sources", pa.map_(pa.string(), _GENRES)),
+        ("label_licences", pa.map_(pa.string(), pa.string())),
         ("agreement", pa.map_(pa.string(), pa.string())),
         ("keywords", pa.list_(pa.string())),
         ("source", pa.string()),
@@ -61,8 +59,10 @@ SCHEMA = pa.schema(
         ("terms_version", pa.string()),
         ("retrieved_at", pa.timestamp("us", tz="UTC")),
         ("expires_at", pa.timestamp("us", tz="UTC")),
+        ("image_ref", pa.string()),
         ("sha256", pa.string()),
         ("perceptual_hash", pa.string()),
+        ("mode", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("brightness", pa.float32()),
@@ -118,11 +118,16 @@ class Facts:
     collection_id: int | None = None
     label_sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Genres by label source, such as `tmdb` or `imdb`; a source without an opinion is absent."""
+    label_licences: dict[str, str] = field(default_factory=dict)
+    """Licences of label sources that were joined from elsewhere, such as `imdb`."""
     agreement: dict[str, str] = field(default_factory=dict)
-    """Genre to whether the label sources agree on it."""
+    """Genre to whether TMDB and IMDb agree on it; see `marquee.agreement`."""
     keywords: tuple[str, ...] = ()
     terms_version: str | None = None
     expires_at: datetime | None = None
+    """When the terms end; None if they do not."""
+    image_ref: str | None = None
+    """The source's own name of the image: the same name means the same bytes."""
 
     def digest(self, data: bytes) -> str:
         """Name what a source offers, so that a later run sees what is new or changed.
@@ -133,7 +138,7 @@ class Facts:
         Returns:
             The sha256 over these facts and the bytes.
         """
-        return _digest([dataclasses.asdict(self), hashlib.sha256(data).hexdigest()])
+        return _digest([vars(self), hashlib.sha256(data).hexdigest()])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +148,8 @@ class Poster:
     facts: Facts
     data: bytes
     perceptual_hash: str
+    mode: str
+    """The pixel mode that the image is stored in, such as `RGB` or `L`."""
     width: int
     height: int
     attributes: Attributes
@@ -150,13 +157,14 @@ class Poster:
     def row(self) -> dict[str, Any]:
         """Build the poster's row, without its place in the shard."""
         row = {
-            **dataclasses.asdict(self.facts),
+            **vars(self.facts),
             "era": UNKNOWN_ERA if self.facts.year is None else era_of(self.facts.year),
             "sha256": hashlib.sha256(self.data).hexdigest(),
             "perceptual_hash": self.perceptual_hash,
+            "mode": self.mode,
             "width": self.width,
             "height": self.height,
-            **dataclasses.asdict(self.attributes),
+            **vars(self.attributes),
             "source_digest": self.facts.digest(self.data),
             "retrieved_at": datetime.now(UTC),
             "size": len(self.data),
@@ -189,6 +197,8 @@ class Manifest:
     rows: int = 0
     quarantined: int = 0
     digest: str = ""
+    checkpoints: dict[str, str] = field(default_factory=dict)
+    """When each source was last read to its end (the time at which that reading began)."""
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> bytes:
@@ -211,7 +221,9 @@ class Manifest:
         names = {item.name for item in dataclasses.fields(cls)}
         try:
             manifest = cls(**{key: value for key, value in document.items() if key in names})
-            return dataclasses.replace(manifest, parts=tuple(manifest.parts))
+            return dataclasses.replace(
+                manifest, parts=tuple(manifest.parts), schema_version=SCHEMA_VERSION
+            )
         except TypeError as error:
             raise DataError(f"{where} is no catalog list: {error}", remedy="ingest again") from None
 
@@ -250,6 +262,13 @@ class Catalog:
             )
         self.manifest = Manifest.from_json(data, storage.join(uri, CATALOG_FILE))
 
+    @classmethod
+    def of(cls, uri: str, manifest: Manifest) -> Self:
+        """Give the catalog at a URI as a given list has it."""
+        catalog = cls.__new__(cls)
+        catalog.uri, catalog.manifest = uri, manifest
+        return catalog
+
     def __len__(self) -> int:
         return self.manifest.rows
 
@@ -274,14 +293,19 @@ class Catalog:
         uri = self.part_uri(part)
         try:
             with storage.open_binary(uri) as stream:
-                table = pq.read_table(stream, columns=columns)
+                file = pq.ParquetFile(stream)
+                table = file.read([name for name in columns if name in file.schema_arrow.names])
         except FileNotFoundError:
             raise DataError(
                 f"{uri} is listed in the catalog but missing",
                 remedy="restore it, or ingest again into a new catalog",
             ) from None
-        frame = table.to_pandas(maps_as_pydicts="strict")
-        return frame.assign(part=part)
+        # Parts of an older schema lack the younger columns.
+        for name in (name for name in columns if name not in table.column_names):
+            table = table.append_column(
+                SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type)
+            )
+        return table.select(columns).to_pandas(maps_as_pydicts="strict").assign(part=part)
 
     def part_uri(self, part: str) -> str:
         """Give the place of a part's facts."""
@@ -324,18 +348,31 @@ class Catalog:
 
 
 def _read_quarantine(uri: str) -> list[Refusal]:
-    try:
-        lines = storage.read_text(storage.join(uri, QUARANTINE_FILE)).splitlines()
-    except FileNotFoundError:
-        return []
-    return [Refusal(**json.loads(line)) for line in lines]
+    data, _ = storage.read_versioned(storage.join(uri, QUARANTINE_FILE))
+    return _parse_quarantine(data or b"")
+
+
+def _parse_quarantine(data: bytes) -> list[Refusal]:
+    return [Refusal(**json.loads(line)) for line in data.decode().splitlines()]
+
+
+class _Row(NamedTuple):
+    """What a writer remembers of a poster in the catalog."""
+
+    source_digest: bytes
+    row_digest: bytes
+    expires_at: datetime | None
+
+
+_Rows = dict[str, _Row]
 
 
 class CatalogWriter:
     """Adds one source's posters to a catalog, a part at a time; what is published stays.
 
-    Whoever is killed loses the unfinished part at most: a second run asks `is_known` what is
-    already there.
+    Whoever is killed loses the unfinished part at most: a second run asks what is already there.
+    Several writers may add to one catalog at a time: each begins its change again on top of what
+    another one published meanwhile.
 
     Args:
         uri: Where the catalog is or is to be.
@@ -354,18 +391,30 @@ class CatalogWriter:
         self._manifest = Manifest()
         self._rows: _Rows = {}
         if storage.exists(storage.join(uri, CATALOG_FILE)):
-            self._load()
+            self._load(Catalog(uri))
 
-    def _load(self) -> None:
-        catalog = Catalog(self.uri)
-        frame = catalog.frame(["source_digest", "row_digest"])
-        digests = zip(frame["source_digest"], frame["row_digest"], strict=True)
-        self._rows = dict(zip(frame["poster_id"], digests, strict=True))
+    def _load(self, catalog: Catalog) -> None:
+        """Learn what is in the catalog; of a longer list of parts, read the new ones only."""
+        known, parts = self._manifest.parts, catalog.manifest.parts
+        grown = parts[: len(known)] == known
+        new = Catalog.of(self.uri, dataclasses.replace(catalog.manifest, parts=parts[len(known) :]))
+        frame = (new if grown else catalog).frame(["source_digest", "row_digest", "expires_at"])
+        rows = {
+            poster_id: _Row(bytes.fromhex(source), bytes.fromhex(row), _moment(expires))
+            for poster_id, source, row, expires, _ in frame.itertuples(index=False)
+        }
+        self._rows = self._rows | rows if grown else rows
         self._manifest = catalog.manifest
 
     def is_known(self, facts: Facts, data: bytes) -> bool:
         """Tell whether the catalog holds this very poster with these very facts."""
-        return self._rows.get(facts.poster_id, ("",))[0] == facts.digest(data)
+        row = self._rows.get(facts.poster_id)
+        return row is not None and row.source_digest.hex() == facts.digest(data)
+
+    @property
+    def known(self) -> "Known":
+        """What the catalog holds, for a source that need not offer it again."""
+        return Known(self.uri, self._rows, self._manifest.checkpoints)
 
     def add(self, poster: Poster) -> None:
         """Add a poster, or supersede the one with its id; publish when a part is full."""
@@ -378,8 +427,11 @@ class CatalogWriter:
         """Put something that cannot be used into quarantine."""
         self._refusals.append(refusal)
 
-    def publish(self) -> Manifest:
+    def publish(self, checkpoint: datetime | None = None) -> Manifest:
         """Publish what was added and refused so far.
+
+        Args:
+            checkpoint: When the reading of the source began that now reached its end.
 
         Returns:
             The list as published.
@@ -388,19 +440,26 @@ class CatalogWriter:
             Conflict: Other writers keep publishing into this catalog.
         """
         items = [(poster.row(), poster.data) for poster in self._pending]
-        added = {row["poster_id"]: (row["source_digest"], row["row_digest"]) for row, _ in items}
+        added = {
+            row["poster_id"]: _Row(
+                bytes.fromhex(row["source_digest"]),
+                bytes.fromhex(row["row_digest"]),
+                row["expires_at"],
+            )
+            for row, _ in items
+        }
         parts = [_write_part(self.uri, items)] if items else []
 
         def append(listed: tuple[str, ...]) -> list[str]:
             # A part that is listed already moves to the end: its rows supersede what came since.
             return [*(part for part in listed if part not in parts), *parts]
 
-        self._publish_list(append, lambda rows: rows | added)
+        self._publish_list(append, lambda rows: rows | added, checkpoint)
         self._pending, self._pending_bytes = [], 0
         return self._manifest
 
     def keep_only(self, poster_ids: Container[str]) -> int:
-        """Remove all other posters, their bytes included, by rewriting the parts they lie in.
+        """Remove all other posters, their bytes included.
 
         Args:
             poster_ids: What stays.
@@ -409,51 +468,66 @@ class CatalogWriter:
             How many posters went.
         """
         self.publish()
-        gone = {poster_id for poster_id in self._rows if poster_id not in poster_ids}
-        if not gone:
+        return self.remove({name for name in self._rows if name not in poster_ids})
+
+    def remove(self, poster_ids: Collection[str]) -> int:
+        """Remove posters, their superseded rows and their bytes, by rewriting their parts.
+
+        Args:
+            poster_ids: What goes.
+
+        Returns:
+            How many posters went.
+        """
+        if not poster_ids:
             return 0
+        gone = set(poster_ids)
         catalog = Catalog(self.uri)
-        rewritten = {
-            part: _rewrite_part(catalog, part, poster_ids) for part in self._manifest.parts
-        }
+        rewritten = {part: _rewrite_part(catalog, part, gone) for part in catalog.manifest.parts}
 
         def replace(listed: tuple[str, ...]) -> list[str]:
             parts = [rewritten.get(part, part) for part in listed]
             return [part for part in parts if part is not None]
 
         def drop(rows: _Rows) -> _Rows:
-            return {name: digests for name, digests in rows.items() if name not in gone}
+            return {name: row for name, row in rows.items() if name not in gone}
 
+        before = len(self._rows)
         self._publish_list(replace, drop)
         for part in set(rewritten) - set(self._manifest.parts):
             storage.remove(storage.join(self.uri, PARTS_FOLDER, part))
-        return len(gone)
+        return before - len(self._rows)
 
     def _publish_list(
         self,
         change_parts: Callable[[tuple[str, ...]], list[str]],
         change_rows: Callable[[_Rows], _Rows],
+        checkpoint: datetime | None = None,
     ) -> None:
         """Apply a change to the newest list; begin again when another writer was faster."""
         uri = storage.join(self.uri, CATALOG_FILE)
+        quarantined = _replace_refusals(self.uri, self._source, self._refusals)
+        reached = {} if checkpoint is None else {self._source: checkpoint.isoformat()}
         for _ in range(_PUBLISH_ATTEMPTS):
             data, token = storage.read_versioned(uri)
-            if data is not None and Manifest.from_json(data, uri).parts != self._manifest.parts:
-                self._load()
-            others = [item for item in _read_quarantine(self.uri) if item.source != self._source]
-            refusals = [*others, *self._refusals]
+            if data is not None:
+                newest = Manifest.from_json(data, uri)
+                if newest.parts != self._manifest.parts:
+                    self._load(Catalog.of(self.uri, newest))
+                self._manifest = newest
             rows = change_rows(self._rows)
             manifest = Manifest(
                 parts=tuple(dict.fromkeys(change_parts(self._manifest.parts))),
                 rows=len(rows),
-                quarantined=len(refusals),
-                digest=digest_of({poster_id: row for poster_id, (_, row) in rows.items()}),
+                quarantined=quarantined,
+                digest=digest_of({name: row.row_digest.hex() for name, row in rows.items()}),
+                checkpoints=self._manifest.checkpoints | reached,
             )
             try:
                 storage.replace_versioned(uri, manifest.to_json(), token)
             except storage.Conflict:
+                quarantined = len(_read_quarantine(self.uri))
                 continue
-            _write_quarantine(self.uri, refusals)
             self._rows, self._manifest = rows, manifest
             return
         raise storage.Conflict(
@@ -461,21 +535,88 @@ class CatalogWriter:
         )
 
 
-def _rewrite_part(catalog: Catalog, part: str, poster_ids: Container[str]) -> str | None:
+def _moment(value: pd.Timestamp) -> datetime | None:
+    return None if pd.isna(value) else value.to_pydatetime()
+
+
+class Known:
+    """What a catalog held when a writer was asked: what need not be fetched again.
+
+    Args:
+        uri: The catalog.
+        rows: Its rows, by poster_id.
+        checkpoints: When each source was last read to its end.
+    """
+
+    def __init__(self, uri: str, rows: Mapping[str, _Row], checkpoints: Mapping[str, str]) -> None:
+        self.checkpoints = {name: datetime.fromisoformat(at) for name, at in checkpoints.items()}
+        self._uri = uri
+        self._rows = rows
+        self._images: dict[str, tuple[str, str, int, int]] | None = None
+
+    def __contains__(self, poster_id: str) -> bool:
+        return poster_id in self._rows
+
+    def expires_at(self, poster_id: str) -> datetime | None:
+        """Say when a poster of the catalog expires; None if it does not."""
+        return self._rows[poster_id].expires_at
+
+    def image(self, poster_id: str, image_ref: str) -> bytes | None:
+        """Read a poster's bytes from the catalog.
+
+        Args:
+            poster_id: The poster.
+            image_ref: The source's name of the image that is wanted.
+
+        Returns:
+            The bytes, or None if the catalog holds another image of this poster, or none.
+        """
+        if self._images is None:
+            self._images = self._index()
+        ref, part, offset, size = self._images.get(poster_id, ("", "", 0, 0))
+        return Catalog(self._uri).read_image(part, offset, size) if ref == image_ref else None
+
+    def _index(self) -> dict[str, tuple[str, str, int, int]]:
+        if not self._rows:
+            return {}
+        frame = Catalog(self._uri).frame(["image_ref", "shard_offset", "size"])
+        places = zip(
+            *(frame[name] for name in ("image_ref", "part", "shard_offset", "size")), strict=True
+        )
+        return dict(zip(frame["poster_id"], places, strict=True))
+
+
+def _rewrite_part(catalog: Catalog, part: str, gone: Container[str]) -> str | None:
     """Write a part anew without the posters that go; None if none is left."""
     table = pq.read_table(pa.BufferReader(storage.read_bytes(catalog.part_uri(part))))
     rows = table.to_pylist(maps_as_pydicts="strict")
-    kept = [row for row in rows if row["poster_id"] in poster_ids]
+    kept = [row for row in rows if row["poster_id"] not in gone]
     if len(kept) == len(rows):
         return part
     items = [(row, catalog.read_image(part, row["shard_offset"], row["size"])) for row in kept]
     return _write_part(catalog.uri, items) if items else None
 
 
-def _write_quarantine(uri: str, refusals: Iterable[Refusal]) -> None:
-    ordered = sorted(refusals, key=lambda refusal: (refusal.source, refusal.row or 0, refusal.id))
-    lines = [json.dumps(dataclasses.asdict(refusal), ensure_ascii=False) for refusal in ordered]
-    storage.write_text(storage.join(uri, QUARANTINE_FILE), "".join(f"{line}\n" for line in lines))
+def _replace_refusals(uri: str, source: str, refusals: Sequence[Refusal]) -> int:
+    """Put a source's refusals in place of its earlier ones; give how many there are in all."""
+    place = storage.join(uri, QUARANTINE_FILE)
+    for _ in range(_PUBLISH_ATTEMPTS):
+        data, token = storage.read_versioned(place)
+        others = [item for item in _parse_quarantine(data or b"") if item.source != source]
+        found = [*others, *refusals]
+        ordered = sorted(found, key=lambda refusal: (refusal.source, refusal.row or 0, refusal.id))
+        lines = [json.dumps(vars(refusal), ensure_ascii=False) for refusal in ordered]
+        document = "".join(f"{line}\n" for line in lines).encode()
+        if document == (data or b""):
+            return len(ordered)
+        try:
+            storage.replace_versioned(place, document, token)
+        except storage.Conflict:
+            continue
+        return len(ordered)
+    raise storage.Conflict(
+        f"{place} is being written by several processes", remedy="run them in turn"
+    )
 
 
 def _write_part(uri: str, items: Sequence[tuple[dict[str, Any], bytes]]) -> str:

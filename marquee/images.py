@@ -26,6 +26,10 @@ FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
 # Pillow warns of large images; ours are refused by our own, lower bound.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
+_HUE_ANGLES = 2 * np.pi * np.arange(256) / 255
+_HUES = np.sin(_HUE_ANGLES), np.cos(_HUE_ANGLES)
+"""Sine and cosine of each of the 256 hues: looked up, they cost a tenth."""
+
 _ACCEPTED = "give a JPEG, PNG or WebP file"
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"GIF8", "a GIF image"),
@@ -113,6 +117,16 @@ def decode(data: bytes) -> Image.Image:
         ) from error
 
 
+def mode_of(data: bytes) -> str:
+    """Name the pixel mode that an image is stored in, such as `RGB`, `L`, `P` or `CMYK`.
+
+    Args:
+        data: The bytes of an image that `decode` accepts.
+    """
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return str(image.mode)
+
+
 def _too_large(what: str) -> InvalidImage:
     return InvalidImage(
         f"the image is too large ({what}; the limit is {MAX_PIXELS:,} px in all)",
@@ -184,11 +198,12 @@ def measure(image: Image.Image) -> Attributes:
     """
     thumbnail = image.resize((64, 96), Image.Resampling.BOX)
     luma = np.asarray(thumbnail.convert("L"), dtype=np.float64) / 255
-    hsv = np.asarray(thumbnail.convert("HSV"), dtype=np.float64) / 255
-    hue, saturation = hsv[..., 0], hsv[..., 1]
+    hsv = np.asarray(thumbnail.convert("HSV"))
+    saturation = hsv[..., 1] / 255.0
+    sines, cosines = _HUES
     angle = math.atan2(
-        float((np.sin(2 * np.pi * hue) * saturation).sum()),
-        float((np.cos(2 * np.pi * hue) * saturation).sum()),
+        float((sines[hsv[..., 0]] * saturation).sum()),
+        float((cosines[hsv[..., 0]] * saturation).sum()),
     )
     return Attributes(
         brightness=round(float(luma.mean()), 6),

@@ -7,12 +7,14 @@ Later ones win: defaults, `marquee.toml`, environment (`MARQUEE_BALANCE__SEED=7`
 import dataclasses
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from marquee.eras import FIRST_YEAR, LAST_YEAR
 from marquee.errors import UsageError
 
 SETTINGS_FILE = "marquee.toml"
@@ -41,9 +43,65 @@ class IngestSettings:
 
     part_rows: int = 500
     """Posters a part of the catalog; a part is what a kill can cost."""
+    workers: int = 0
+    """Processes that decode and measure; 0 takes one a core, 1 works in ingest's own process."""
 
     def __post_init__(self) -> None:
         check_range("ingest.part_rows", self.part_rows, 1, 100_000)
+        check_range("ingest.workers", self.workers, 0, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TmdbSettings:
+    """`[tmdb]`: where TMDB is and how to treat it. The token is no setting: it is a secret."""
+
+    base_url: str = "https://api.themoviedb.org/3"
+    """The API, version included."""
+    image_base_url: str = ""
+    """The images, up to the size; empty asks `/configuration`."""
+    poster_size: str = "w342"
+    """A width that TMDB serves, such as w342, or `original`."""
+    languages: str = "en,null"
+    """Languages of posters, the best first; `null` is a poster without words."""
+    from_year: int = 1874
+    """The first release year."""
+    to_year: int = 0
+    """The last release year; 0 is the present one."""
+    rate: float = 20.0
+    """API calls a second; 0 sets no limit. Images are not counted."""
+    concurrency: int = 16
+    """API calls at a time, and posters at a time."""
+    timeout: float = 10.0
+    """Seconds that a host may stay silent before a call is tried again."""
+    patience: float = 600.0
+    """Seconds that a call is tried again before the run gives up."""
+    retention_days: int = 180
+    """Days after which content must be refreshed or removed; TMDB allows 180."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"w\d{2,4}|original", self.poster_size):
+            raise UsageError(
+                f"tmdb.poster_size is {self.poster_size!r}",
+                remedy="use w92, w154, w185, w342, w500, w780 or original",
+            )
+        check_range("tmdb.from_year", self.from_year, FIRST_YEAR, LAST_YEAR)
+        if self.to_year:
+            check_range("tmdb.to_year", self.to_year, self.from_year, LAST_YEAR)
+        check_range("tmdb.rate", self.rate, 0, 1000)
+        check_range("tmdb.concurrency", self.concurrency, 1, 256)
+        check_range("tmdb.timeout", self.timeout, 0.1, 600)
+        check_range("tmdb.patience", self.patience, 0, 86_400)
+        check_range("tmdb.retention_days", self.retention_days, 1, 180)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LicenceSettings:
+    """`[licence]`: written agreements that allow what a source's terms forbid."""
+
+    tmdb_agreement: str = ""
+    """Names the written agreement with TMDB that allows training, such as a contract's number."""
+    imdb_agreement: str = ""
+    """The same for IMDb."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +152,8 @@ class Settings:
     """All sections of `marquee.toml`."""
 
     ingest: IngestSettings = field(default_factory=IngestSettings)
+    tmdb: TmdbSettings = field(default_factory=TmdbSettings)
+    licence: LicenceSettings = field(default_factory=LicenceSettings)
     validate: ValidateSettings = field(default_factory=ValidateSettings)
     balance: BalanceSettings = field(default_factory=BalanceSettings)
     train: dict[str, Any] = field(default_factory=dict)

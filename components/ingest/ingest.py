@@ -8,7 +8,7 @@ import imagehash
 from components.ingest.source import Offer, PosterSource
 from marquee.catalog import CatalogWriter, Manifest, Poster, Refusal
 from marquee.errors import DataGateFailed, InvalidImage
-from marquee.images import decode, measure
+from marquee.images import decode, measure, mode_of
 from marquee.log import progress
 
 logger = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ def _examine(offer: Offer, data: bytes) -> Poster:
         facts=offer.facts,
         data=data,
         perceptual_hash=str(imagehash.phash(image)),
+        mode=mode_of(data),
         width=image.width,
         height=image.height,
         attributes=measure(image),

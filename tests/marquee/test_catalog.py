@@ -27,6 +27,7 @@ def make_poster(number, **changes):
         facts=Facts(**facts),
         data=data,
         perceptual_hash="00ff00ff00ff00ff",
+        mode="RGB",
         width=image.width,
         height=image.height,
         attributes=measure(image),
