@@ -169,7 +169,14 @@ class Poster:
             "retrieved_at": datetime.now(UTC),
             "size": len(self.data),
         }
-        return {**row, "row_digest": _digest({name: row[name] for name in CONTENT})}
+        return {**row, "row_digest": _row_digest(row)}
+
+
+def _row_digest(row: dict[str, Any]) -> str:
+    content = {name: row[name] for name in CONTENT}
+    # Attributes are stored in 32 bits: a row that was read has the digest it was written with.
+    rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in content.items()}
+    return _digest(rounded)
 
 
 def _digest(value: Any) -> str:
@@ -281,31 +288,33 @@ class Catalog:
         Returns:
             One row a poster, with the part it lies in as the column `part`.
         """
+        frame = self.rows(columns).drop_duplicates("poster_id", keep="last")
+        return frame.sort_values("poster_id", ignore_index=True)
+
+    def rows(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Read all rows, superseded ones too: of rows with one poster_id, the last one counts.
+
+        Args:
+            columns: The columns to read (all by default; poster_id is always among them).
+
+        Returns:
+            The rows in the order in which they were added, with their part as the column `part`.
+        """
         names = list(SCHEMA.names if columns is None else dict.fromkeys(["poster_id", *columns]))
         frames = [self._part_frame(part, names) for part in self.manifest.parts]
         if not frames:
             return pd.DataFrame(columns=[*names, "part"])
-        frame = pd.concat(frames, ignore_index=True)
-        frame = frame.drop_duplicates("poster_id", keep="last")
-        return frame.sort_values("poster_id", ignore_index=True)
+        return pd.concat(frames, ignore_index=True)
 
     def _part_frame(self, part: str, columns: list[str]) -> pd.DataFrame:
         uri = self.part_uri(part)
         try:
-            with storage.open_binary(uri) as stream:
-                file = pq.ParquetFile(stream)
-                table = file.read([name for name in columns if name in file.schema_arrow.names])
+            return read_rows(uri, columns).assign(part=part)
         except FileNotFoundError:
             raise DataError(
                 f"{uri} is listed in the catalog but missing",
                 remedy="restore it, or ingest again into a new catalog",
             ) from None
-        # Parts of an older schema lack the younger columns.
-        for name in (name for name in columns if name not in table.column_names):
-            table = table.append_column(
-                SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type)
-            )
-        return table.select(columns).to_pandas(maps_as_pydicts="strict").assign(part=part)
 
     def part_uri(self, part: str) -> str:
         """Give the place of a part's facts."""
@@ -319,7 +328,7 @@ class Catalog:
             shard_offset: Where it starts in the shard (bytes).
             size: Its length (bytes).
         """
-        return storage.read_bytes(self._shard(part), shard_offset, shard_offset + size)
+        return storage.read_bytes(self.shard_uri(part), shard_offset, shard_offset + size)
 
     def stream_images(self, frame: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
         """Read posters shard by shard, front to back, holding one at a time.
@@ -332,14 +341,15 @@ class Catalog:
         """
         for part, rows in frame.groupby("part", sort=False):
             ordered = rows.sort_values("shard_offset")
-            with storage.open_binary(self._shard(str(part))) as stream:
+            with storage.open_binary(self.shard_uri(str(part))) as stream:
                 for poster_id, offset, size in ordered[
                     ["poster_id", "shard_offset", "size"]
                 ].itertuples(index=False):
                     stream.seek(offset)
                     yield poster_id, stream.read(size)
 
-    def _shard(self, part: str) -> str:
+    def shard_uri(self, part: str) -> str:
+        """Give the place of a part's posters."""
         return storage.join(self.uri, PARTS_FOLDER, part, "shard.tar")
 
     def quarantine(self) -> list[Refusal]:
@@ -347,12 +357,33 @@ class Catalog:
         return _read_quarantine(self.uri)
 
 
+def read_rows(uri: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Read rows of one part.
+
+    Args:
+        uri: A `posters.parquet`.
+        columns: The columns to read; what a part of an older schema lacks is empty.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    with storage.open_binary(uri) as stream:
+        file = pq.ParquetFile(stream)
+        table = file.read([name for name in columns if name in file.schema_arrow.names])
+    for name in (name for name in columns if name not in table.column_names):
+        table = table.append_column(
+            SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type)
+        )
+    return table.select(list(columns)).to_pandas(maps_as_pydicts="strict")
+
+
 def _read_quarantine(uri: str) -> list[Refusal]:
     data, _ = storage.read_versioned(storage.join(uri, QUARANTINE_FILE))
-    return _parse_quarantine(data or b"")
+    return parse_quarantine(data or b"")
 
 
-def _parse_quarantine(data: bytes) -> list[Refusal]:
+def parse_quarantine(data: bytes) -> list[Refusal]:
+    """Read the content of `quarantine.jsonl`."""
     return [Refusal(**json.loads(line)) for line in data.decode().splitlines()]
 
 
@@ -362,6 +393,12 @@ class _Row(NamedTuple):
     source_digest: bytes
     row_digest: bytes
     expires_at: datetime | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Take what matters of a row of the catalog."""
+        source, content = bytes.fromhex(row["source_digest"]), bytes.fromhex(row["row_digest"])
+        return cls(source, content, row["expires_at"])
 
 
 _Rows = dict[str, _Row]
@@ -406,10 +443,10 @@ class CatalogWriter:
         self._rows = self._rows | rows if grown else rows
         self._manifest = catalog.manifest
 
-    def is_known(self, facts: Facts, data: bytes) -> bool:
-        """Tell whether the catalog holds this very poster with these very facts."""
-        row = self._rows.get(facts.poster_id)
-        return row is not None and row.source_digest.hex() == facts.digest(data)
+    def held(self, poster_id: str) -> str:
+        """Give the `Facts.digest` of what the catalog holds under an id, or nothing."""
+        row = self._rows.get(poster_id)
+        return row.source_digest.hex() if row else ""
 
     @property
     def known(self) -> "Known":
@@ -427,6 +464,21 @@ class CatalogWriter:
         """Put something that cannot be used into quarantine."""
         self._refusals.append(refusal)
 
+    def drop_refusals(self, goes: Callable[[Refusal], bool]) -> int:
+        """Take refusals of any source out of quarantine.
+
+        Args:
+            goes: Tells which.
+
+        Returns:
+            How many went.
+        """
+        dropped = sum(map(goes, _read_quarantine(self.uri)))
+        if dropped:
+            _replace_refusals(self.uri, goes, ())
+            self.publish()
+        return dropped
+
     def publish(self, checkpoint: datetime | None = None) -> Manifest:
         """Publish what was added and refused so far.
 
@@ -440,14 +492,7 @@ class CatalogWriter:
             Conflict: Other writers keep publishing into this catalog.
         """
         items = [(poster.row(), poster.data) for poster in self._pending]
-        added = {
-            row["poster_id"]: _Row(
-                bytes.fromhex(row["source_digest"]),
-                bytes.fromhex(row["row_digest"]),
-                row["expires_at"],
-            )
-            for row, _ in items
-        }
+        added = {row["poster_id"]: _Row.of(row) for row, _ in items}
         parts = [_write_part(self.uri, items)] if items else []
 
         def append(listed: tuple[str, ...]) -> list[str]:
@@ -470,20 +515,29 @@ class CatalogWriter:
         self.publish()
         return self.remove({name for name in self._rows if name not in poster_ids})
 
-    def remove(self, poster_ids: Collection[str]) -> int:
+    def remove(
+        self,
+        poster_ids: Collection[str],
+        superseded: Mapping[str, Collection[int]] | None = None,
+    ) -> int:
         """Remove posters, their superseded rows and their bytes, by rewriting their parts.
 
         Args:
             poster_ids: What goes.
+            superseded: Superseded rows that go although their posters stay: part to the rows'
+                `shard_offset`.
 
         Returns:
             How many posters went.
         """
-        if not poster_ids:
+        gone, places = set(poster_ids), superseded or {}
+        if not gone and not places:
             return 0
-        gone = set(poster_ids)
         catalog = Catalog(self.uri)
-        rewritten = {part: _rewrite_part(catalog, part, gone) for part in catalog.manifest.parts}
+        rewritten = {
+            part: _rewrite_part(catalog, part, gone, places.get(part, ()))
+            for part in catalog.manifest.parts
+        }
 
         def replace(listed: tuple[str, ...]) -> list[str]:
             parts = [rewritten.get(part, part) for part in listed]
@@ -498,6 +552,33 @@ class CatalogWriter:
             storage.remove(storage.join(self.uri, PARTS_FOLDER, part))
         return before - len(self._rows)
 
+    def relabel(self, change: Callable[[Facts], Facts]) -> int:
+        """Change facts of posters that are in the catalog, without asking their sources again.
+
+        Args:
+            change: Gives a poster's new facts, or the same.
+
+        Returns:
+            How many posters have new facts.
+        """
+        catalog = Catalog(self.uri)
+        newest = dict(
+            zip(*(catalog.frame([])[name] for name in ("poster_id", "part")), strict=True)
+        )
+        changed: _Rows = {}
+        rewritten = {}
+        for part in catalog.manifest.parts:
+            rewritten[part] = _relabel_part(catalog, part, newest, change, changed)
+
+        def replace(listed: tuple[str, ...]) -> list[str]:
+            return [rewritten.get(part, part) for part in listed]
+
+        if changed:
+            self._publish_list(replace, lambda rows: rows | changed)
+        for part in set(rewritten) - set(self._manifest.parts):
+            storage.remove(storage.join(self.uri, PARTS_FOLDER, part))
+        return len(changed)
+
     def _publish_list(
         self,
         change_parts: Callable[[tuple[str, ...]], list[str]],
@@ -506,7 +587,9 @@ class CatalogWriter:
     ) -> None:
         """Apply a change to the newest list; begin again when another writer was faster."""
         uri = storage.join(self.uri, CATALOG_FILE)
-        quarantined = _replace_refusals(self.uri, self._source, self._refusals)
+        quarantined = _replace_refusals(
+            self.uri, lambda refusal: refusal.source == self._source, self._refusals
+        )
         reached = {} if checkpoint is None else {self._source: checkpoint.isoformat()}
         for _ in range(_PUBLISH_ATTEMPTS):
             data, token = storage.read_versioned(uri)
@@ -517,7 +600,8 @@ class CatalogWriter:
                 self._manifest = newest
             rows = change_rows(self._rows)
             manifest = Manifest(
-                parts=tuple(dict.fromkeys(change_parts(self._manifest.parts))),
+                # Two parts may have become one: it stands where its rows superseded others.
+                parts=tuple(dict.fromkeys(change_parts(self._manifest.parts)[::-1]))[::-1],
                 rows=len(rows),
                 quarantined=quarantined,
                 digest=digest_of({name: row.row_digest.hex() for name, row in rows.items()}),
@@ -586,23 +670,77 @@ class Known:
         return dict(zip(frame["poster_id"], places, strict=True))
 
 
-def _rewrite_part(catalog: Catalog, part: str, gone: Container[str]) -> str | None:
-    """Write a part anew without the posters that go; None if none is left."""
+def _rewrite_part(
+    catalog: Catalog, part: str, gone: Container[str], places: Container[int]
+) -> str | None:
+    """Write a part anew without the rows of the posters and at the places that go.
+
+    Returns:
+        The new part's name; the old one if nothing goes, None if nothing is left.
+    """
     table = pq.read_table(pa.BufferReader(storage.read_bytes(catalog.part_uri(part))))
-    rows = table.to_pylist(maps_as_pydicts="strict")
-    kept = [row for row in rows if row["poster_id"] not in gone]
-    if len(kept) == len(rows):
+    names = zip(*(table[name].to_pylist() for name in ("poster_id", "shard_offset")), strict=True)
+    kept = [n for n, (name, place) in enumerate(names) if name not in gone and place not in places]
+    if not kept or len(kept) == len(table):
+        return part if kept else None
+    rows = table.take(kept).to_pylist(maps_as_pydicts="strict")
+    # One read: a bucket answers five hundred small ones far slower.
+    shard = storage.read_bytes(catalog.shard_uri(part))
+    return _write_part(
+        catalog.uri,
+        [(row, shard[row["shard_offset"] : row["shard_offset"] + row["size"]]) for row in rows],
+    )
+
+
+def _relabel_part(
+    catalog: Catalog,
+    part: str,
+    newest: Mapping[str, str],
+    change: Callable[[Facts], Facts],
+    changed: _Rows,
+) -> str:
+    """Write a part anew with the changed facts; add what changed to `changed`."""
+    table = pq.read_table(pa.BufferReader(storage.read_bytes(catalog.part_uri(part))))
+    rows = []
+    for row in table.to_pylist(maps_as_pydicts="strict"):
+        new = _relabel(row, change) if newest.get(row["poster_id"]) == part else row
+        rows.append(new)
+        if new is not row:
+            changed[row["poster_id"]] = _Row.of(new)
+    if all(row["poster_id"] not in changed for row in rows):
         return part
-    items = [(row, catalog.read_image(part, row["shard_offset"], row["size"])) for row in kept]
-    return _write_part(catalog.uri, items) if items else None
+    items = [(row, catalog.read_image(part, row["shard_offset"], row["size"])) for row in rows]
+    return _write_part(catalog.uri, items)
 
 
-def _replace_refusals(uri: str, source: str, refusals: Sequence[Refusal]) -> int:
-    """Put a source's refusals in place of its earlier ones; give how many there are in all."""
+def _relabel(row: dict[str, Any], change: Callable[[Facts], Facts]) -> dict[str, Any]:
+    names = [item.name for item in dataclasses.fields(Facts)]
+    # Rows of an older schema lack some, and lists come back for tuples.
+    held = {name: _as_facts_have_it(row[name]) for name in names if row.get(name) is not None}
+    facts = Facts(**{"year": None, **held})
+    new = change(facts)
+    if new == facts:
+        return row
+    labelled = row | vars(new)
+    return labelled | {"row_digest": _row_digest(labelled)}
+
+
+def _as_facts_have_it(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, dict):
+        return {name: _as_facts_have_it(item) for name, item in value.items()}
+    return value
+
+
+def _replace_refusals(
+    uri: str, goes: Callable[[Refusal], bool], refusals: Sequence[Refusal]
+) -> int:
+    """Put refusals in place of those that go; give how many there are in all."""
     place = storage.join(uri, QUARANTINE_FILE)
     for _ in range(_PUBLISH_ATTEMPTS):
         data, token = storage.read_versioned(place)
-        others = [item for item in _parse_quarantine(data or b"") if item.source != source]
+        others = [item for item in parse_quarantine(data or b"") if not goes(item)]
         found = [*others, *refusals]
         ordered = sorted(found, key=lambda refusal: (refusal.source, refusal.row or 0, refusal.id))
         lines = [json.dumps(vars(refusal), ensure_ascii=False) for refusal in ordered]
@@ -621,7 +759,7 @@ def _replace_refusals(uri: str, source: str, refusals: Sequence[Refusal]) -> int
 
 def _write_part(uri: str, items: Sequence[tuple[dict[str, Any], bytes]]) -> str:
     """Write a part whose name follows from its content, so that writing it twice does no harm."""
-    part = _digest([row["source_digest"] for row, _ in items])[:16]
+    part = _digest([(row["source_digest"], row["row_digest"]) for row, _ in items])[:16]
     parts_uri = storage.join(uri, PARTS_FOLDER)
     with storage.scratch_folder(parts_uri) as scratch:
         folder = scratch / part

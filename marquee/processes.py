@@ -1,6 +1,14 @@
-"""The processes below this one."""
+"""This process and those below it."""
 
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from marquee.errors import Stopped
 
 
 def family(pid: int | str) -> list[int]:
@@ -18,3 +26,38 @@ def family(pid: int | str) -> list[int]:
     except (FileNotFoundError, ProcessLookupError):
         return []
     return [int(tasks[0].name), *(below for child in children for below in family(child))]
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, so that what is finished is kept.
+
+    Raises:
+        Stopped: SIGTERM came.
+    """
+
+    def stop(*_: object) -> None:
+        raise Stopped("stopped on request", remedy="run the same command again")
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def begin_worker() -> None:
+    """Begin a process of a pool: its parent decides when it ends.
+
+    Ctrl-C goes to the parent alone; and when the parent is gone, even killed, so is this process,
+    which otherwise would wait for work for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_await_parent, daemon=True).start()
+
+
+def _await_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -27,6 +27,15 @@ class RunLayout:
         return storage.join(self.uri, "catalog")
 
     @property
+    def agreement(self) -> str:
+        """How the label sources of the catalog agree."""
+        return storage.join(self.uri, "ingest", "agreement.json")
+
+    def span(self, name: str) -> str:
+        """What a slice of the source left for the merge."""
+        return storage.join(self.uri, "ingest", "slices", f"{name}.json")
+
+    @property
     def split(self) -> str:
         """The split plan."""
         return storage.join(self.uri, "balance")

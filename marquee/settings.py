@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from marquee.eras import FIRST_YEAR, LAST_YEAR
 from marquee.errors import UsageError
@@ -45,6 +45,8 @@ class IngestSettings:
     """Posters a part of the catalog; a part is what a kill can cost."""
     workers: int = 0
     """Processes that decode and measure; 0 takes one a core, 1 works in ingest's own process."""
+    licence: str = "asserted by the user"
+    """What rows of a folder are under that do not say it themselves."""
 
     def __post_init__(self) -> None:
         check_range("ingest.part_rows", self.part_rows, 1, 100_000)
@@ -75,6 +77,8 @@ class TmdbSettings:
     """Seconds that a host may stay silent before a call is tried again."""
     patience: float = 600.0
     """Seconds that a call is tried again before the run gives up."""
+    slice_pages: int = 500
+    """Pages of 20 films in a span of release dates that is ingested at a time."""
     retention_days: int = 180
     """Days after which content must be refreshed or removed; TMDB allows 180."""
 
@@ -91,6 +95,7 @@ class TmdbSettings:
         check_range("tmdb.concurrency", self.concurrency, 1, 256)
         check_range("tmdb.timeout", self.timeout, 0.1, 600)
         check_range("tmdb.patience", self.patience, 0, 86_400)
+        check_range("tmdb.slice_pages", self.slice_pages, 1, 500)
         check_range("tmdb.retention_days", self.retention_days, 1, 180)
 
 
@@ -106,37 +111,130 @@ class LicenceSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidateSettings:
-    """`[validate]`: the bounds of the data gate."""
+    """`[validate]`: the bounds of the data gate. Shares are 0..1."""
 
     min_posters: int = 50
-    """Fewer posters than this are no training set."""
+    """Fewer posters than this are no training set. Critical."""
     max_quarantined_share: float = 0.1
-    """Largest share of rows (0..1) that may have been refused."""
-    max_blank_share: float = 0.02
-    """Largest share of posters (0..1) whose contrast is next to nothing."""
+    """Largest share of rows that may have been refused. Critical."""
+    max_years_ahead: int = 5
+    """Films further in the future than this many years are taken for typing errors. Critical."""
     max_unknown_year_share: float = 0.2
-    """Largest share of posters (0..1) without a release year."""
+    """Largest share of posters without a release year."""
+    min_era_posters: int = 200
+    """An era with fewer posters is sparse."""
+    max_age_days: int = 365
+    """Facts that were retrieved longer ago are stale."""
+    expiry_notice_days: int = 30
+    """Rows whose terms end sooner are noted."""
+    max_genres: int = 8
+    """A poster with more genres than this was mislabelled."""
+    max_mean_genres: float = 4.0
+    """Largest label cardinality: genres a poster, on average."""
+    min_genre_posters: int = 100
+    """A genre with fewer posters is hard to learn and harder to test."""
+    min_agreement: float = 0.5
+    """Smallest Jaccard agreement of TMDB's and IMDb's labels on a genre."""
+    min_slice: int = 30
+    """Genres and sources with fewer posters to compare are not judged for agreement and bias."""
+    min_side: int = 32
+    """Posters whose shorter side has fewer pixels are unusable. Critical."""
+    good_side: int = 200
+    """Posters whose shorter side has fewer pixels have lost small type and faces."""
+    max_low_resolution_share: float = 0.1
+    """Largest share of posters below `good_side`."""
+    min_aspect: float = 0.5
+    """Narrowest usual poster, width / height."""
+    max_aspect: float = 0.9
+    """Widest usual poster, width / height."""
+    max_odd_aspect_share: float = 0.02
+    """Largest share of posters outside these two."""
+    max_converted_share: float = 0.1
+    """Largest share of posters that are stored in another pixel mode than RGB."""
+    blank_contrast: float = 0.01
+    """A poster whose luma varies less than this (standard deviation, 0..1) is blank."""
+    max_blank_share: float = 0.02
+    """Largest share of blank posters. Critical."""
+    near_blank_contrast: float = 0.04
+    """A poster whose luma varies less than this is nearly blank."""
+    max_near_blank_share: float = 0.01
+    """Largest share of nearly blank posters."""
+    placeholder_films: int = 5
+    """A picture that this many different films share is a placeholder."""
+    max_placeholder_share: float = 0.02
+    """Largest share of posters that may show one and the same placeholder. Critical."""
+    max_duplicate_share: float = 0.0
+    """Largest share of posters whose bytes another poster has too."""
+    max_near_duplicate_share: float = 0.0
+    """Largest share of posters that look like another film's (`balance.near_duplicate_bits`)."""
+    max_source_bias: float = 0.2
+    """Largest Cramér's V (0..1) between the source and a genre: how well one tells the other."""
+    max_resolution_gap: float = 0.1
+    """How far the median shorter side of a source may be from the catalog's, as a share of it."""
 
     def __post_init__(self) -> None:
-        check_range("validate.min_posters", self.min_posters, 1, 10**9)
-        for name in ("max_quarantined_share", "max_blank_share", "max_unknown_year_share"):
-            check_range(f"validate.{name}", getattr(self, name), 0, 1)
+        for name, value in vars(self).items():
+            check_range(f"validate.{name}", value, *self._range(name))
+        check_range("validate.min_aspect", self.min_aspect, 0, self.max_aspect)
+        check_range("validate.blank_contrast", self.blank_contrast, 0, self.near_blank_contrast)
+
+    @staticmethod
+    def _range(name: str) -> tuple[float, float]:
+        if name.endswith(("_share", "_bias", "_gap", "_contrast", "_agreement")):
+            return 0, 1
+        if name in ("max_genres", "max_mean_genres"):
+            return 1, 19
+        least = {"min_posters": 1, "min_side": 1, "placeholder_films": 2}
+        return least.get(name, 0), 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
 class BalanceSettings:
-    """`[balance]`: how films are dealt into training, validation and test."""
+    """`[balance]`: how films are dealt into training, validation and test, and weighed."""
 
+    SPLITS: ClassVar[tuple[str, ...]] = ("random", "temporal")
+    STRATEGIES: ClassVar[tuple[str, ...]] = ("none", "class_weights", "sampler", "oversample")
+    DISAGREEMENTS: ClassVar[tuple[str, ...]] = ("keep", "mask", "weigh")
+
+    split: str = "random"
+    """`random`, or `temporal`: the future tests what was learnt from the past."""
+    temporal_year: int = 2005
+    """Last release year of a temporal split's training and validation; later films test."""
     train: float = 0.70
     """Share of the films that train."""
     validation: float = 0.15
-    """Share of the films that choose thresholds and stop training; the rest tests."""
+    """Share of the films that choose thresholds and stop training; the rest tests. In a temporal
+    split, train and validation divide the early films in this proportion."""
     near_duplicate_bits: int = 4
     """Posters whose 64-bit perceptual hashes differ in this many bits or fewer stay together."""
+    strategy: str = "class_weights"
+    """What lifts rare genres in training: `none`, `class_weights` (in the loss), `sampler` (posters
+    with rare genres are drawn more often) or `oversample` (they are repeated)."""
+    oversample_cap: int = 4
+    """How often `oversample` shows a poster in an epoch at most."""
+    rare_below: int = 20
+    """A genre with fewer training posters is reported as too rare to learn, and weighs no more
+    than one with this many; 0 sets no bound."""
+    disagreement: str = "keep"
+    """What to do in training with labels on which TMDB and IMDb disagree: `keep`, `mask` (they do
+    not count) or `weigh` (they count `disagreement_weight`)."""
+    disagreement_weight: float = 0.5
+    """How much (0..1) a disputed label counts under `weigh`."""
     seed: int = 0
     """Chooses the deal."""
 
     def __post_init__(self) -> None:
+        for name, choices in (
+            ("split", self.SPLITS),
+            ("strategy", self.STRATEGIES),
+            ("disagreement", self.DISAGREEMENTS),
+        ):
+            if getattr(self, name) not in choices:
+                raise UsageError(
+                    f"balance.{name} is {getattr(self, name)!r}",
+                    remedy=f"use one of: {', '.join(choices)}",
+                )
+        check_range("balance.temporal_year", self.temporal_year, FIRST_YEAR, LAST_YEAR)
         check_range("balance.train", self.train, 0.1, 0.9)
         check_range("balance.validation", self.validation, 0.05, 0.5)
         if self.train + self.validation > 0.95:
@@ -145,6 +243,9 @@ class BalanceSettings:
                 remedy="leave 0.05 or more for the test",
             )
         check_range("balance.near_duplicate_bits", self.near_duplicate_bits, 0, 16)
+        check_range("balance.oversample_cap", self.oversample_cap, 1, 255)
+        check_range("balance.rare_below", self.rare_below, 0, 1_000_000)
+        check_range("balance.disagreement_weight", self.disagreement_weight, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

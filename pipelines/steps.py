@@ -6,15 +6,20 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kfp import dsl
+from kfp import dsl, kubernetes
 
 from components.balance.component import balance
 from components.evaluate.component import evaluate
 from components.ingest.component import ingest
+from components.ingest.merge_component import merge
+from components.ingest.plan_component import plan
+from components.ingest.spans import SPANS_AT_A_TIME
 from components.register.component import register
 from components.train.component import train
 from components.validate.component import validate
 from marquee import __version__
+
+__all__ = ["POLICIES", "SPANS_AT_A_TIME", "add_tmdb_token", "make_task"]
 
 IMAGE_PREFIX = os.environ.get("MARQUEE_IMAGE_PREFIX", "marquee")
 """Registry and repository of our images, read when a pipeline is compiled."""
@@ -36,7 +41,9 @@ class Policy:
 
 
 POLICIES: dict[str, Policy] = {
+    "plan-ingest": Policy(image="data", cache=False, retries=3, function=plan),
     "ingest": Policy(image="data", cache=False, retries=3, function=ingest),
+    "merge": Policy(image="data", cache=False, retries=2, function=merge),
     "validate": Policy(image="data", cache=True, retries=0, function=validate),
     "balance": Policy(image="data", cache=True, retries=0, function=balance),
     "train": Policy(image="train", cache=True, retries=2, function=train),
@@ -63,6 +70,20 @@ def make_task(step: str, name: str = "", **arguments: typing.Any) -> dsl.Pipelin
     if policy.retries:
         task.set_retry(policy.retries, backoff_duration="10s", backoff_factor=2.0)
     return task
+
+
+def add_tmdb_token(task: dsl.PipelineTask) -> None:
+    """Give a task TMDB's token from the secret `marquee-tmdb`, if the namespace has one.
+
+    Args:
+        task: A task that calls TMDB.
+    """
+    kubernetes.use_secret_as_env(
+        task,
+        secret_name="marquee-tmdb",
+        secret_key_to_env={"read-access-token": "TMDB_READ_ACCESS_TOKEN"},
+        optional=True,
+    )
 
 
 def _component(policy: Policy, name: str) -> typing.Any:

@@ -4,7 +4,7 @@ from typing import Dict  # noqa: UP035 - KFP reads the annotation
 
 from kfp import dsl
 
-from pipelines.steps import make_task
+from pipelines.steps import SPANS_AT_A_TIME, add_tmdb_token, make_task
 
 NAME = "marquee-training"
 
@@ -16,6 +16,9 @@ def training(
     path: str = "",
     films: int = 1500,
     limit: int = 0,
+    from_year: int = 0,
+    to_year: int = 0,
+    imdb: str = "",
     label_set: str = "all18",
     custom_cnn: bool = True,
     vgg16: bool = True,
@@ -27,10 +30,13 @@ def training(
 
     Args:
         run_uri: Where the run leaves what it makes, such as gs://bucket/runs/today.
-        source: Where posters come from - folder or drawn.
+        source: Where posters come from - folder, drawn or tmdb.
         path: The folder with posters.csv and the images (source folder).
         films: How many films to draw (source drawn).
-        limit: Take a sample of this many posters; 0 takes all.
+        limit: Take a sample of this many posters; 0 takes all (sources folder and drawn).
+        from_year: The first release year; 0 begins with the first film (source tmdb).
+        to_year: The last release year; 0 ends with the present one (source tmdb).
+        imdb: IMDb's title.basics.tsv.gz, a file or a URL, to compare the labels with.
         label_set: What to predict - all18 or study4.
         custom_cnn: Train our own network from scratch.
         vgg16: Train VGG16 by transfer learning.
@@ -38,16 +44,35 @@ def training(
         registry_uri: The model registry; without it, one below run_uri.
         overrides: Settings by dotted name, such as {"train.vgg16.epochs": "20"}.
     """
-    ingested = make_task(
-        "ingest",
+    planned = make_task(
+        "plan-ingest",
         run_uri=run_uri,
         source=source,
         path=path,
         films=films,
         limit=limit,
+        from_year=from_year,
+        to_year=to_year,
         overrides=overrides,
     )
-    digest = ingested.outputs["Output"]
+    add_tmdb_token(planned)
+    with dsl.ParallelFor(planned.output, name="slices", parallelism=SPANS_AT_A_TIME) as span:
+        ingested = make_task(
+            "ingest",
+            run_uri=run_uri,
+            source=source,
+            path=path,
+            films=films,
+            limit=limit,
+            span=span,
+            spans=planned.output,
+            overrides=overrides,
+        )
+        add_tmdb_token(ingested)
+    merged = make_task(
+        "merge", run_uri=run_uri, spans=dsl.Collected(ingested.outputs["Output"]), imdb=imdb
+    )
+    digest = merged.outputs["Output"]
     validated = make_task("validate", run_uri=run_uri, catalog_digest=digest, overrides=overrides)
     balanced = make_task(
         "balance",

@@ -1,4 +1,4 @@
-"""The ingest step as Kubeflow Pipelines sees it."""
+"""The ingest step as Kubeflow Pipelines sees it: one slice of the source."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
 
 
 def ingest(
-    run_uri: str, source: str, path: str, films: int, limit: int, overrides: dict[str, str],
-    metrics: Output[Metrics],
+    run_uri: str, source: str, path: str, films: int, limit: int, span: str, spans: list[str],
+    overrides: dict[str, str], metrics: Output[Metrics],
 ) -> str:  # fmt: skip
-    """Bring posters into the run's catalog; give the catalog's digest."""
-    from components.ingest import ingest, sources
+    """Bring the posters of a slice into the run's catalog; give the slice's name."""
+    from components.ingest.run_slices import ingest_span
+    from components.ingest.spans import share
     from marquee import settings, step
 
-    with step.step("ingest", run_uri) as layout:
-        resolved, posters = settings.load(overrides), {"path": path, "films": films, "limit": limit}
-        offers = sources.make_source(source, path=path, films=films, limit=limit or None)
-        layout.claim({"source": source, **posters}, resolved.to_dict())
-        report = ingest.ingest(offers, layout.catalog, resolved.ingest.part_rows, mirror=True)
-        metrics.metadata.update(posters=report.manifest.rows, quarantined=report.refused)
-    return report.manifest.digest
+    with step.step(f"ingest-{span}", run_uri) as layout:
+        settings_of_span = share(settings.load(overrides), len(spans))
+        posters = {"path": path, "films": films, "limit": limit or None}
+        report = ingest_span(layout, source, span, settings_of_span, posters)
+        metrics.metadata.update(added=report.added, quarantined=report.refused)
+    return span

@@ -1,14 +1,17 @@
 """Ingest: bring a source's posters into a catalog, once each, resumable at any point."""
 
+import dataclasses
 import logging
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-import imagehash
-
-from components.ingest.source import Offer, PosterSource
-from marquee.catalog import CatalogWriter, Manifest, Poster, Refusal
-from marquee.errors import DataGateFailed, InvalidImage
-from marquee.images import decode, measure, mode_of
+from components.ingest.examine import Examiner, Result
+from components.ingest.imdb import ImdbLabels, with_agreement, with_imdb
+from components.ingest.source import Item, Kept, Offer, PosterSource
+from marquee.catalog import CatalogWriter, Facts, Manifest, Poster, Refusal
+from marquee.errors import DataGateFailed, MarqueeError
 from marquee.log import progress
 
 logger = logging.getLogger(__name__)
@@ -18,7 +21,8 @@ logger = logging.getLogger(__name__)
 class IngestReport:
     """What an ingest run did."""
 
-    manifest: Manifest
+    manifest: Manifest = field(default_factory=Manifest)
+    """The catalog's list as published."""
     added: int = 0
     """Posters that are new, or whose facts or bytes changed."""
     unchanged: int = 0
@@ -27,21 +31,40 @@ class IngestReport:
     """Rows that went into quarantine."""
     removed: int = 0
     """Posters that the source does not offer any more."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Films that have no poster for us, by the reason."""
+    usable: set[str] = field(default_factory=set)
+    """The ids of the posters that the source offered and that could be used."""
+
+    def __iadd__(self, other: "IngestReport") -> "IngestReport":
+        for name in ("added", "unchanged", "refused", "removed"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.skipped += other.skipped
+        self.usable |= other.usable
+        self.manifest = other.manifest
+        return self
 
 
 def ingest(
-    source: PosterSource, catalog_uri: str, part_rows: int = 500, mirror: bool = False
+    sources: PosterSource | Sequence[PosterSource],
+    catalog_uri: str,
+    part_rows: int = 500,
+    mirror: bool = False,
+    workers: int = 1,
+    imdb: str | None = None,
 ) -> IngestReport:
-    """Bring a source's posters into a catalog.
+    """Bring the posters of a source, or of its slices, into a catalog.
 
     What the catalog already holds is not added again, so the same command resumes a run that was
     killed, and picks up rows that were added or mended since.
 
     Args:
-        source: Where the posters come from.
+        sources: Where the posters come from.
         catalog_uri: Where the catalog is or is to be.
         part_rows: Posters a part; a part is what a kill can cost.
         mirror: Remove posters that the source does not offer (any more) from the catalog.
+        workers: Processes that examine posters; 0 takes one a core, 1 works in this process.
+        imdb: IMDb's `title.basics.tsv.gz`, to compare the labels with.
 
     Returns:
         Counts, and the catalog's list as published.
@@ -49,18 +72,82 @@ def ingest(
     Raises:
         DataGateFailed: Not one poster of the source could be used.
     """
+    slices = list(sources) if isinstance(sources, Sequence) else [sources]
+    report = IngestReport()
+    with Examiner(workers) as examiner:
+        for source in slices:
+            report += ingest_slice(source, catalog_uri, part_rows, examiner)
+    return finish(catalog_uri, report, mirror, imdb)
+
+
+def ingest_slice(
+    source: PosterSource, catalog_uri: str, part_rows: int, examiner: Examiner
+) -> IngestReport:
+    """Bring the posters of one slice of a source into a catalog, maybe beside other slices.
+
+    Args:
+        source: The slice.
+        catalog_uri: Where the catalog is or is to be.
+        part_rows: Posters a part.
+        examiner: Looks at the posters.
+
+    Returns:
+        Counts, and the catalog's list as published.
+    """
+    began = datetime.now(UTC)
     writer = CatalogWriter(catalog_uri, source.name, part_rows)
-    report = IngestReport(manifest=Manifest())
-    usable = set()
-    with progress("ingest", source.total()) as advance:
-        for item in source.items():
-            if _take(item, source, writer, report) and isinstance(item, Offer):
-                usable.add(item.facts.poster_id)
-            advance(1)
-    if not usable:
-        raise _nothing_usable(source, writer, report)
-    report.removed = writer.keep_only(usable) if mirror else 0
-    report.manifest = writer.publish()
+    report = IngestReport()
+    known = writer.known
+    try:
+        with progress("ingest", source.total(known)) as advance:
+            offers = map(_compared, source.items(known))
+            for result in examiner.examine(offers, writer.held, source.name):
+                _take(result, writer, report)
+                advance(1)
+    except (MarqueeError, KeyboardInterrupt):
+        writer.publish()
+        raise
+    report.manifest = writer.publish(checkpoint=began)
+    return report
+
+
+def _compared(item: Item) -> Item:
+    """Say in an offer's facts whether its label sources agree."""
+    if not isinstance(item, Offer):
+        return item
+    return dataclasses.replace(item, facts=with_agreement(item.facts))
+
+
+def finish(
+    catalog_uri: str, report: IngestReport, mirror: bool, imdb: str | None = None
+) -> IngestReport:
+    """Finish a catalog into which all slices were brought.
+
+    Args:
+        catalog_uri: The catalog.
+        report: What the slices did, added up.
+        mirror: Remove posters that no slice offered (any more).
+        imdb: IMDb's `title.basics.tsv.gz`, to compare the labels with.
+
+    Returns:
+        The report, completed.
+
+    Raises:
+        DataGateFailed: Not one poster could be used.
+    """
+    if not report.usable:
+        raise DataGateFailed(
+            f"not one poster can be used ({report.refused} rows were refused"
+            + "".join(f", {count} films: {reason}" for reason, count in report.skipped.items())
+            + ")",
+            remedy=f"see {catalog_uri}/quarantine.jsonl for each row's reason",
+        )
+    if mirror:
+        writer = CatalogWriter(catalog_uri, "")
+        report.removed = writer.keep_only(report.usable)
+        report.manifest = writer.publish()
+    if imdb:
+        report.manifest = join_imdb(catalog_uri, ImdbLabels.load(imdb))
     logger.info(
         "ingest: %d added, %d unchanged, %d refused, %d removed; catalog %s holds %d posters",
         report.added,
@@ -70,62 +157,46 @@ def ingest(
         catalog_uri,
         report.manifest.rows,
     )
+    for reason, count in report.skipped.most_common():
+        logger.info("ingest: %d films were skipped: %s", count, reason)
     return report
 
 
-def _take(
-    item: Offer | Refusal, source: PosterSource, writer: CatalogWriter, report: IngestReport
-) -> bool:
-    """Take a poster into the catalog, or refuse it; tell whether it could be used."""
-    if isinstance(item, Refusal):
-        _refuse(item, writer, report)
-        return False
-    try:
-        data = item.read()
-        if writer.is_known(item.facts, data):
-            report.unchanged += 1
-            return True
-        poster = _examine(item, data)
-    except InvalidImage as error:
-        refusal = Refusal(
-            id=item.facts.poster_id,
-            row=item.row,
-            source=source.name,
-            reason=error.message,
-            remedy=error.remedy,
-        )
-        _refuse(refusal, writer, report)
-        return False
-    writer.add(poster)
-    report.added += 1
-    return True
+def join_imdb(catalog_uri: str, labels: ImdbLabels) -> Manifest:
+    """Join IMDb's genres to all posters of a catalog, in place of those that were joined earlier.
+
+    Args:
+        catalog_uri: The catalog.
+        labels: IMDb's genres.
+
+    Returns:
+        The catalog's list as published.
+    """
+
+    def join(facts: Facts) -> Facts:
+        joined = facts.label_licences.keys()
+        own = {name: genres for name, genres in facts.label_sources.items() if name not in joined}
+        bare = dataclasses.replace(facts, label_sources=own, label_licences={})
+        return with_agreement(with_imdb(bare, labels), labels)
+
+    writer = CatalogWriter(catalog_uri, "imdb")
+    changed = writer.relabel(join)
+    logger.info("ingest: the labels of %d posters changed by what IMDb says", changed)
+    return writer.publish()
 
 
-def _examine(offer: Offer, data: bytes) -> Poster:
-    image = decode(data)
-    return Poster(
-        facts=offer.facts,
-        data=data,
-        perceptual_hash=str(imagehash.phash(image)),
-        mode=mode_of(data),
-        width=image.width,
-        height=image.height,
-        attributes=measure(image),
-    )
-
-
-def _refuse(refusal: Refusal, writer: CatalogWriter, report: IngestReport) -> None:
-    writer.refuse(refusal)
-    report.refused += 1
-    where = f"row {refusal.row}" if refusal.row is not None else refusal.source
-    logger.warning("%s (%s): %s: %s", where, refusal.id, refusal.reason, refusal.remedy)
-
-
-def _nothing_usable(
-    source: PosterSource, writer: CatalogWriter, report: IngestReport
-) -> DataGateFailed:
-    writer.publish()
-    return DataGateFailed(
-        f"{source.name}: not one poster can be used ({report.refused} rows were refused)",
-        remedy=f"see {writer.uri}/quarantine.jsonl for each row's reason",
-    )
+def _take(result: Result, writer: CatalogWriter, report: IngestReport) -> None:
+    if isinstance(result, Poster):
+        writer.add(result)
+        report.added += 1
+        report.usable.add(result.facts.poster_id)
+    elif isinstance(result, Kept):
+        report.unchanged += 1
+        report.usable.add(result.poster_id)
+    elif isinstance(result, Refusal):
+        writer.refuse(result)
+        report.refused += 1
+        where = f"row {result.row}" if result.row is not None else result.source
+        logger.warning("%s (%s): %s: %s", where, result.id, result.reason, result.remedy)
+    else:
+        report.skipped[result.reason] += 1

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from marquee import log
-from marquee.cli import catalog, demo, pipeline, predict, run, serve, steps
+from marquee.cli import catalog, demo, pipeline, predict, run, serve, steps, tmdb_server
 from marquee.errors import MarqueeError, Stopped, explain
 
 # Great Expectations and Evidently call home unless told not to, and stall without a network.
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 _WHOLE, _STEPS, _MODEL = "The whole pipeline", "One step", "A trained model"
+_LOOK = "Look and prepare"
 for _panel, _commands in (
     (_WHOLE, (demo.demo, run.run)),
     (_MODEL, (predict.predict, serve.serve)),
@@ -42,11 +43,12 @@ for _panel, _commands in (
             steps.register,
         ),
     ),
+    (_LOOK, (tmdb_server.tmdb_server,)),
 ):
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
-app.add_typer(catalog.app, name="catalog", rich_help_panel="Look and prepare")
-app.add_typer(pipeline.app, name="pipeline", rich_help_panel="Look and prepare")
+app.add_typer(catalog.app, name="catalog", rich_help_panel=_LOOK)
+app.add_typer(pipeline.app, name="pipeline", rich_help_panel=_LOOK)
 
 
 @app.callback()

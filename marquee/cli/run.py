@@ -9,7 +9,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from marquee.cli.options import SET, LabelSet, SourceKind
+from marquee.cli.options import (
+    BASE_URL,
+    FROM,
+    IMAGE_BASE_URL,
+    IMDB,
+    LICENCE,
+    SET,
+    TO,
+    LabelSet,
+    SourceKind,
+    given,
+)
 from marquee.errors import UsageError
 
 METRICS: dict[str, str] = {
@@ -30,6 +41,12 @@ def run(
     arch: str = typer.Option("custom_cnn,vgg16", help="Architectures, joined by commas."),
     genres: LabelSet = typer.Option(LabelSet.ALL18, help="The label set to predict."),
     limit: int | None = typer.Option(None, min=1, help="Take a sample of this many posters."),
+    licence: str | None = LICENCE,
+    base_url: str | None = BASE_URL,
+    image_base_url: str | None = IMAGE_BASE_URL,
+    from_year: int | None = FROM,
+    to_year: int | None = TO,
+    imdb: str | None = IMDB,
     weights: str = typer.Option(
         "torchvision",
         metavar="URI",
@@ -54,17 +71,22 @@ def run(
             remedy="give --out a local folder; on Kubeflow, set the pipeline's run_uri",
         )
     folder = Path(out or f"runs/{datetime.now():%Y%m%d-%H%M%S}")
+    options = given("tmdb", base_url=base_url, image_base_url=image_base_url)
+    options |= given("ingest", licence=licence)
     summary = run_pipeline(
         folder,
         source=source.value,
         path=path or "",
         films=films,
+        limit=limit or 0,
+        from_year=from_year or 0,
+        to_year=to_year or 0,
+        imdb=imdb or "",
         architectures=parse_architectures(arch),
         label_set=genres.value,
-        limit=limit or 0,
         weights=weights,
         registry=registry or "",
-        overrides=parse_overrides(overrides),
+        overrides=parse_overrides(overrides) | options,
     )
     if as_json:
         typer.echo(json.dumps(summary))
@@ -94,11 +116,14 @@ def run_pipeline(
     folder: Path,
     *,
     source: str,
-    path: str,
-    films: int,
+    path: str = "",
+    films: int = 1500,
+    limit: int = 0,
+    from_year: int = 0,
+    to_year: int = 0,
+    imdb: str = "",
     architectures: list[str],
     label_set: str,
-    limit: int,
     weights: str,
     registry: str,
     overrides: dict[str, Any],
@@ -107,12 +132,15 @@ def run_pipeline(
 
     Args:
         folder: Where everything goes.
-        source: `folder` or `drawn`.
+        source: `folder`, `drawn` or `tmdb`.
         path: The folder of posters (source folder).
         films: How many films to draw (source drawn).
+        limit: At most this many posters; 0 takes all.
+        from_year: The first release year; 0 for no bound (source tmdb).
+        to_year: The last release year; 0 for no bound (source tmdb).
+        imdb: IMDb's `title.basics.tsv.gz`, if labels are to be compared with it.
         architectures: Which to train.
         label_set: What to predict.
-        limit: At most this many posters; 0 takes all.
         weights: VGG16's weights.
         registry: The model registry; empty for one below `folder`.
         overrides: Settings by dotted name.
@@ -134,11 +162,10 @@ def run_pipeline(
 
     layout = RunLayout(str(folder.absolute()))
     # What can be seen to be wrong is said at once, not by a step minutes later.
-    path = str(Path(path).absolute()) if path and "://" not in path else path
-    make_source(source, path=path, films=films, limit=limit or None)
-    weights = _check_weights(weights, architectures)
-    posters = {"source": source, "path": path, "films": films, "limit": limit}
+    path, imdb = _absolute(path), _absolute(imdb)
     settings = load(overrides)
+    make_source(source, settings=settings, path=path, films=films, limit=limit or None)
+    weights = _check_weights(weights, architectures)
     for name in architectures:
         resolve_settings(name, settings)
     # Whoever reads it must not find an earlier run's.
@@ -147,7 +174,13 @@ def run_pipeline(
         training,
         {
             "run_uri": layout.uri,
-            **posters,
+            "source": source,
+            "path": path,
+            "films": films,
+            "limit": limit,
+            "from_year": from_year,
+            "to_year": to_year,
+            "imdb": imdb,
             "label_set": label_set,
             **{name: name in architectures for name in DEFAULTS},
             "weights": weights,
@@ -157,6 +190,11 @@ def run_pipeline(
         folder,
     )
     return write_summary(layout, architectures, registry or layout.registry)
+
+
+def _absolute(path: str) -> str:
+    """Name a local path in a way that holds in the steps' processes as well."""
+    return str(Path(path).absolute()) if path and "://" not in path else path
 
 
 def _check_weights(weights: str, architectures: list[str]) -> str:
@@ -173,8 +211,9 @@ def _check_weights(weights: str, architectures: list[str]) -> str:
 
 
 def print_summary(summary: dict[str, Any], folder: Path) -> None:
-    """Show the metrics beside the baselines, and where things lie."""
+    """Show how the labels agree, the metrics beside the baselines, and where things lie."""
     console = Console()
+    _print_agreement(folder, console)
     for name, entry in summary["architectures"].items():
         title = f"{name} on {entry['test_posters']:,} test posters ({entry['label_set']})"
         table = Table(title=title, title_justify="left")
@@ -188,6 +227,24 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
     console.print(f"summary  {folder / 'summary.json'}", highlight=False, soft_wrap=True)
     console.print(f"bundles  {folder / 'bundles'}", highlight=False, soft_wrap=True)
     console.print(f"reports  {folder / 'reports'}", highlight=False, soft_wrap=True)
+
+
+def _print_agreement(folder: Path, console: Console) -> None:
+    from components.ingest.agreement_page import agreement_table
+    from marquee.agreement import LabelAgreement
+    from marquee.run_layout import RunLayout
+
+    place = Path(RunLayout(str(folder)).agreement)
+    agreement = LabelAgreement.from_json(place.read_text(encoding="utf-8"), str(place))
+    columns, rows = agreement_table(agreement)
+    if not rows:
+        return
+    table = Table(title="agreement between the label sources", title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _cells(metrics: dict[str, float], bold: bool = False) -> list[str]:

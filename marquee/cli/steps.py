@@ -1,10 +1,24 @@
 """One command a pipeline step."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from marquee.cli.options import SET, LabelSet, SourceKind
+from marquee.cli.options import (
+    BASE_URL,
+    CONCURRENCY,
+    FROM,
+    IMAGE_BASE_URL,
+    IMDB,
+    LICENCE,
+    RATE,
+    SET,
+    TO,
+    LabelSet,
+    SourceKind,
+    given,
+)
 
 _CATALOG = typer.Argument(..., metavar="CATALOG", help="The catalog's folder or URI.")
 _SPLIT = typer.Argument(..., metavar="SPLIT", help="The split plan's folder or URI.")
@@ -19,16 +33,45 @@ def ingest(
     films: int = typer.Option(1500, min=1, help="How many films to draw (source drawn)."),
     seed: int = typer.Option(0, help="Chooses the drawn films."),
     limit: int | None = typer.Option(None, min=1, help="Take a sample of this many posters."),
+    licence: str | None = LICENCE,
+    base_url: str | None = BASE_URL,
+    image_base_url: str | None = IMAGE_BASE_URL,
+    from_year: int | None = FROM,
+    to_year: int | None = TO,
+    rate: float | None = RATE,
+    concurrency: int | None = CONCURRENCY,
+    imdb: str | None = IMDB,
     overrides: list[str] = SET,
 ) -> None:
     """Bring posters into a catalog; the same command again resumes."""
     from components.ingest.ingest import ingest as bring
-    from components.ingest.sources import make_source
+    from components.ingest.sources import make_source, plan
+    from marquee.processes import stop_on_sigterm
     from marquee.settings import load, parse_overrides
 
-    settings = load(parse_overrides(overrides))
-    posters = make_source(source.value, path=path, films=films, seed=seed, limit=limit)
-    bring(posters, out, settings.ingest.part_rows)
+    options = given(
+        "tmdb",
+        base_url=base_url,
+        image_base_url=image_base_url,
+        from_year=from_year,
+        to_year=to_year,
+        rate=rate,
+        concurrency=concurrency,
+    ) | given("ingest", licence=licence)
+    settings = load(parse_overrides(overrides) | options)
+    posters: dict[str, Any] = {"path": path, "films": films, "seed": seed, "limit": limit}
+    with stop_on_sigterm():
+        sources = [
+            make_source(source.value, span, settings=settings, **posters)
+            for span in plan(source.value, settings.tmdb)
+        ]
+        bring(
+            sources,
+            out,
+            settings.ingest.part_rows,
+            workers=settings.ingest.workers,
+            imdb=imdb,
+        )
 
 
 def validate(

@@ -4,7 +4,6 @@ The Kubeflow UI shows a page in a sandboxed frame without a network, so a page c
 draws its charts as SVG, and needs no script.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +11,28 @@ from pathlib import Path
 
 import jinja2
 
-from marquee.verdict import Outcome, Verdict
+from marquee.report.charts import Bars, Dumbbell, StackedBars, number_text, ticks
+from marquee.report.checks import Checks, ToDo
+from marquee.verdict import Verdict
+
+__all__ = [
+    "Banner",
+    "Bars",
+    "Block",
+    "Cell",
+    "Checks",
+    "Dumbbell",
+    "Grades",
+    "Heatmap",
+    "Lines",
+    "Links",
+    "StackedBars",
+    "Table",
+    "Tiles",
+    "ToDo",
+    "render",
+    "render_verdict",
+]
 
 Cell = str | float | int | None
 
@@ -60,8 +80,24 @@ class Heatmap:
     values: Sequence[Sequence[float]]
     totals: Sequence[float]
     """What each row's values are shares of."""
+    percent: bool = False
+    """Write values as shares, and nothing where there is nothing."""
     note: str = ""
     kind: str = "heatmap"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grades:
+    """A matrix of grades from 0 to 1, coloured so that low ones stand out."""
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float | None]]
+    missing: str = ""
+    """What stands in a cell without a grade."""
+    note: str = ""
+    kind: str = "grades"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,21 +115,35 @@ class Lines:
     kind: str = "lines"
 
 
-Block = Banner | Tiles | Table | Heatmap | Lines
+@dataclass(frozen=True, kw_only=True)
+class Links:
+    """Files beside the page: name, relative place, and what is there."""
+
+    title: str
+    links: Sequence[tuple[str, str, str]]
+    note: str = ""
+    kind: str = "links"
 
 
-def render(title: str, subtitle: str, blocks: Sequence[Block]) -> str:
+Chart = Lines | StackedBars | Dumbbell | Bars
+Block = Banner | Tiles | Table | Heatmap | Grades | Chart | Checks | ToDo | Links
+
+
+def render(title: str, subtitle: str, blocks: Sequence[Block], footer: Sequence[str] = ()) -> str:
     """Render a page.
 
     Args:
         title: The headline.
         subtitle: What the page is about, such as a version.
         blocks: The content from top to bottom.
+        footer: Lines at the foot, such as the attributions that a source asks for.
 
     Returns:
         HTML that stands alone.
     """
-    page: str = _template().render(title=title, subtitle=subtitle, blocks=blocks, plot=plot)
+    page: str = _template().render(
+        title=title, subtitle=subtitle, blocks=blocks, footer=footer, plot=plot
+    )
     return page
 
 
@@ -106,27 +156,11 @@ def render_verdict(verdict: Verdict) -> str:
     Returns:
         HTML that stands alone.
     """
-    failed = [n for n, check in enumerate(verdict.checks) if check.outcome is not Outcome.PASSED]
-    rows = [
-        (check.name, check.outcome.value, check.measured, check.bound) for check in verdict.checks
-    ]
-    blamed = [
-        (verdict.checks[n].name, ", ".join(verdict.checks[n].blame), verdict.checks[n].remedy)
-        for n in failed
-    ]
-    blocks: list[Block] = [
-        Banner(outcome=verdict.outcome.value, sentence=verdict.sentence()),
-        Table(
-            title="Checks",
-            columns=("check", "outcome", "measured", "asked for"),
-            rows=rows,
-            strong=failed,
-        ),
-    ]
-    if blamed:
-        blocks.append(
-            Table(title="What to do", columns=("check", "first to blame", "next"), rows=blamed)
-        )
+    blocks: list[Block] = [Banner(outcome=verdict.outcome.value, sentence=verdict.sentence())]
+    todo = ToDo.of(verdict)
+    if todo.checks:
+        blocks.append(todo)
+    blocks.append(Checks(title="Checks", groups={"": verdict.checks}))
     return render(f"{verdict.gate.capitalize()} gate", verdict.subject, blocks)
 
 
@@ -140,7 +174,7 @@ def plot(lines: Lines) -> dict[str, object]:
         For the template: polylines by name, y ticks, x ticks and the mark, in box coordinates.
     """
     values = [value for series in lines.series.values() for value in series]
-    y_ticks = _ticks(min(values), max(values))
+    y_ticks = ticks(min(values), max(values))
     low, high = min(*values, y_ticks[0]), max(*values, y_ticks[-1])
     first, last = min(lines.x), max(lines.x)
 
@@ -148,7 +182,7 @@ def plot(lines: Lines) -> dict[str, object]:
         across = (x - first) / (last - first) if last > first else 0.5
         return round(52 + 576 * across, 1), round(190 - 176 * (y - low) / (high - low), 1)
 
-    x_ticks = [tick for tick in _ticks(first, last) if first <= tick <= last and tick.is_integer()]
+    x_ticks = [tick for tick in ticks(first, last) if first <= tick <= last and tick.is_integer()]
     return {
         "lines": {
             name: [place(x, y) for x, y in zip(lines.x, series, strict=True)]
@@ -160,15 +194,6 @@ def plot(lines: Lines) -> dict[str, object]:
     }
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Give round numbers, 1, 2 or 5 times a power of ten apart, that enclose a range."""
-    span = (high - low) or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(span))
-    step = next(size * power for size in (0.1, 0.2, 0.5, 1.0, 2.0) if span / (size * power) <= 6)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return [round(step * n, 12) for n in range(first, max(last, first + 1) + 1)]
-
-
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
@@ -178,6 +203,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["share"] = lambda value: number_text(value, percent=True)
     return environment.get_template("page.html")
 
 

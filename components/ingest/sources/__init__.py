@@ -2,11 +2,40 @@
 
 from components.ingest.source import PosterSource
 from marquee.errors import UsageError
+from marquee.settings import Settings, TmdbSettings
+
+WHOLE = "all"
+"""The one slice of a source that is not cut."""
+
+KINDS = ("folder", "drawn", "tmdb")
+
+
+def plan(kind: str, tmdb: TmdbSettings) -> list[str]:
+    """Cut a source into slices that can be ingested beside each other.
+
+    Args:
+        kind: `folder`, `drawn` or `tmdb`.
+        tmdb: Where TMDB is, and which years.
+
+    Returns:
+        The slices.
+
+    Raises:
+        UsageError: The kind is unknown, or TMDB refused.
+        DataGateFailed: TMDB has no film of those years.
+    """
+    if kind != "tmdb":
+        return [WHOLE]
+    from components.ingest.sources.tmdb import plan_slices
+
+    return plan_slices(tmdb)
 
 
 def make_source(
     kind: str,
+    span: str = WHOLE,
     *,
+    settings: Settings | None = None,
     path: str | None = None,
     films: int = 1500,
     seed: int = 0,
@@ -15,11 +44,13 @@ def make_source(
     """Make a source from what a person or a pipeline gives.
 
     Args:
-        kind: `folder` or `drawn`.
+        kind: `folder`, `drawn` or `tmdb`.
+        span: A slice that `plan` gave.
+        settings: Where TMDB is, and what a folder's rows are under that do not say it.
         path: The folder (kind `folder`).
         films: How many films to draw (kind `drawn`).
         seed: Chooses the drawn films.
-        limit: At most this many posters.
+        limit: At most this many posters (kinds `folder` and `drawn`).
 
     Returns:
         The source.
@@ -27,6 +58,7 @@ def make_source(
     Raises:
         UsageError: The kind is unknown, or the folder is missing.
     """
+    settings = settings or Settings()
     if kind == "drawn":
         from components.ingest.sources.drawn import DrawnSource
 
@@ -36,5 +68,13 @@ def make_source(
 
         if not path:
             raise UsageError("the source `folder` needs a folder", remedy="add --path DIR")
-        return FolderSource(path, limit)
-    raise UsageError(f"unknown source {kind!r}", remedy="use folder or drawn")
+        return FolderSource(path, limit, settings.ingest.licence)
+    if kind == "tmdb":
+        from components.ingest.sources.tmdb import TmdbSource
+
+        if limit:
+            raise UsageError(
+                "the source `tmdb` takes no limit", remedy="choose years with --from and --to"
+            )
+        return TmdbSource(span, settings.tmdb)
+    raise UsageError(f"unknown source {kind!r}", remedy=f"use {', '.join(KINDS)}")

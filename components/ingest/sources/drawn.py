@@ -6,7 +6,7 @@ from functools import partial
 from components.ingest.drawing import draw_poster
 from components.ingest.drawn_films import DrawnFilm, drawn_film
 from components.ingest.source import Offer
-from marquee.catalog import Facts
+from marquee.catalog import Facts, Known
 from marquee.errors import UsageError
 
 LICENCE = "CC0-1.0"
@@ -30,11 +30,11 @@ class DrawnSource:
         self._films = films
         self._seed = seed
 
-    def total(self) -> int:
+    def total(self, known: Known) -> int:
         """Count the posters."""
         return self._films
 
-    def items(self) -> Iterator[Offer]:
+    def items(self, known: Known) -> Iterator[Offer]:
         """Draw the posters, one after the other."""
         for number in range(self._films):
             film = drawn_film(number, self._seed)

@@ -13,11 +13,12 @@ import tarfile
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from components.ingest.source import Offer
-from marquee import storage
-from marquee.catalog import Facts, Refusal
+from marquee import licences, storage
+from marquee.catalog import Facts, Known, Refusal
 from marquee.eras import FIRST_YEAR, LAST_YEAR
 from marquee.errors import DataError, InvalidImage, UsageError
 from marquee.genres import split_genres, suggest
@@ -62,18 +63,22 @@ class FolderSource:
         path: The folder.
         limit: Offer this many rows only, chosen by a hash of their ids, so that a small run sees
             all decades and genres and not just the first rows.
+        licence: What rows are under that do not say it themselves.
 
     Raises:
         UsageError: The folder or its `posters.csv` is missing, or `limit` is not positive.
         DataError: `posters.csv` cannot be read, or lacks a column.
     """
 
-    def __init__(self, path: str, limit: int | None = None) -> None:
+    def __init__(
+        self, path: str, limit: int | None = None, licence: str = licences.ASSERTED
+    ) -> None:
         if limit is not None and limit < 1:
             raise UsageError(f"the limit is {limit}", remedy="use 1 or more")
         place = storage.local_path(path).resolve() if storage.is_local(path) else path
         self.name = f"folder:{place}"
         self._uri = path
+        self._licence = licence
         self._csv = storage.join(path, POSTERS_FILE)
         if not storage.exists(path):
             raise UsageError(f"there is no folder {path}", remedy="check --path")
@@ -86,18 +91,18 @@ class FolderSource:
         self._chosen = self._choose(limit)
         self._images = _index_images(path)
 
-    def total(self) -> int:
+    def total(self, known: Known) -> int:
         """Count the rows that will be offered."""
         return len(self._chosen)
 
-    def items(self) -> Iterator[Offer | Refusal]:
+    def items(self, known: Known) -> Iterator[Offer | Refusal]:
         """Give each row's poster, or why the row cannot be used."""
         first_rows: dict[str, int] = {}
         for line, row in _read_rows(self._csv):
             if line not in self._chosen:
                 continue
             try:
-                facts = _facts(row)
+                facts = _facts(row, self._licence)
                 if facts.poster_id in first_rows:
                     raise RowRefused(
                         f"the id {facts.poster_id!r} stands in row {first_rows[facts.poster_id]} "
@@ -178,7 +183,7 @@ def _check_columns(uri: str, columns: Sequence[str]) -> None:
         )
 
 
-def _facts(row: dict[str, str | None]) -> Facts:
+def _facts(row: dict[str, str | None], licence: str) -> Facts:
     if _SURPLUS in row or None in row.values():
         raise RowRefused(
             "the row has more or fewer cells than the first line",
@@ -218,7 +223,9 @@ def _facts(row: dict[str, str | None]) -> Facts:
             name: _genres(value, f"{_LABEL_COLUMN}{name}") for name, value in label_cells.items()
         },
         source=cells.get("source") or "folder",
-        licence=cells.get("licence") or "unspecified",
+        licence=cells.get("licence") or licence,
+        terms_version=cells.get("terms_version") or None,
+        expires_at=_expiry(cells.get("expires_at")),
     )
 
 
@@ -242,6 +249,26 @@ def _year(cell: str) -> int | None:
             remedy=f"give a year from {FIRST_YEAR} to {LAST_YEAR}, or leave the cell empty",
         )
     return int(match[1])
+
+
+def _expiry(cell: str | None) -> datetime | None:
+    """Read when a row's terms end; a time without a zone is UTC, a date means its first moment."""
+    if not cell:
+        return None
+    try:
+        moment = datetime.fromisoformat(cell)
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise RowRefused(
+            f"{cell[:40]!r} in the column expires_at is no date",
+            remedy="write it as 2031-12-31 or 2031-12-31T18:00:00+00:00, or leave the cell empty",
+        ) from None
+    if moment <= datetime.now(UTC):
+        raise RowRefused(
+            f"the terms of the row ended on {cell}",
+            remedy="remove the row, or correct expires_at if they were renewed",
+        )
+    return moment
 
 
 def _integer(cells: dict[str, str], column: str) -> int | None:

@@ -1,0 +1,118 @@
+"""Cuts TMDB's films into spans of release dates that it can list, and lists them."""
+
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Self
+
+from components.ingest.sources.tmdb.api import Document, TmdbApi
+from marquee.errors import DataError, UsageError
+
+logger = logging.getLogger(__name__)
+
+_LISTINGS = 3
+
+
+@dataclass(frozen=True, order=True)
+class Slice:
+    """Films released from `first` to `last`, both included."""
+
+    first: date
+    last: date
+
+    def __str__(self) -> str:
+        return f"{self.first}..{self.last}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` wrote.
+
+        Raises:
+            UsageError: The text is no span of dates.
+        """
+        try:
+            first, last = map(date.fromisoformat, text.split(".."))
+        except ValueError:
+            raise UsageError(
+                f"{text!r} is no span of dates", remedy="write 1990-01-01..1994-12-31"
+            ) from None
+        return cls(first, last)
+
+    def contains(self, other: Self) -> bool:
+        """Tell whether another slice lies within this one."""
+        return self.first <= other.first and other.last <= self.last
+
+    def halves(self) -> tuple[Self, Self]:
+        """Cut in the middle."""
+        middle = self.first + (self.last - self.first) // 2
+        return type(self)(self.first, middle), type(self)(middle + timedelta(days=1), self.last)
+
+
+def plan(api: TmdbApi, whole: Slice, pages: int) -> list[Slice]:
+    """Cut a span until TMDB lists each slice in few enough pages.
+
+    Args:
+        api: TMDB.
+        whole: The span.
+        pages: Pages of 20 films a slice at most; TMDB itself lists no more than 500.
+
+    Returns:
+        Slices in order of time that have films; together they cover all films of the span.
+
+    Raises:
+        DataError: One day has more films than TMDB can list.
+    """
+    listing = api.discover(whole.first, whole.last, 1)
+    found = int(listing["total_pages"])
+    if not listing["total_results"]:
+        return []
+    if found <= pages:
+        return [whole]
+    if whole.first == whole.last:
+        raise DataError(
+            f"TMDB has {found} pages of films released on {whole.first}, more than {pages}",
+            remedy="raise tmdb.slice_pages (up to 500), or leave that year out",
+        )
+    early, late = whole.halves()
+    return [*plan(api, early, pages), *plan(api, late, pages)]
+
+
+def list_films(api: TmdbApi, span: Slice, executor: Executor) -> dict[int, Document]:
+    """List a slice's films, all of them and each once.
+
+    TMDB lists pages of a catalogue that changes meanwhile: a film may slip from a page not yet read
+    to one already read. So a listing counts only if it has as many films as TMDB says; otherwise
+    it is read again, and what any of them had is taken.
+
+    Args:
+        api: TMDB.
+        span: A slice that fits.
+        executor: Asks for several pages at a time.
+
+    Returns:
+        TMDB id to the film's entry, in the order of ids.
+    """
+    films: dict[int, Document] = {}
+    for _ in range(_LISTINGS):
+        pages = _pages(lambda page: api.discover(span.first, span.last, page), executor)
+        once = {int(film["id"]): film for page in pages for film in page["results"]}
+        films |= once
+        totals = {int(page["total_results"]) for page in pages}
+        if totals == {len(once)}:
+            break
+    else:
+        logger.warning(
+            "TMDB's listing of %s kept changing; %d films were seen in %d readings",
+            span,
+            len(films),
+            _LISTINGS,
+        )
+    return dict(sorted(films.items()))
+
+
+def _pages(read: Callable[[int], Document], executor: Executor) -> list[Document]:
+    first = read(1)
+    rest: Iterable[Document] = executor.map(read, range(2, int(first["total_pages"]) + 1))
+    return [first, *rest]
