@@ -8,14 +8,12 @@ features are in `$MARQUEE_CACHE` already.
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+from benchmarks.memory import watch
 from benchmarks.results import record
-from marquee.processes import family
 
 SHARED = Path(__file__).parents[2] / "shared"
 METRICS = {
@@ -33,25 +31,9 @@ def run(genres: str, arch: str, out: Path) -> tuple[dict[str, dict], float, floa
     command = [sys.executable, "-m", "marquee", "run", "--path", str(SHARED / "data/posters")]
     command += ["--genres", genres, "--arch", arch, "--out", str(out)]
     command += ["--weights", str(SHARED / "weights/vgg16_imagenet_features.safetensors")]
-    start = time.monotonic()
-    process = subprocess.Popen(command)
-    peak = 0
-    while process.poll() is None:
-        peak = max([peak, *(rss_anon(child) for child in family(process.pid))])
-        time.sleep(0.2)
-    if process.returncode:
-        raise SystemExit(process.returncode)
+    seen = watch(command)
     summary = json.loads((out / "summary.json").read_text())
-    return summary, time.monotonic() - start, peak / 2**20
-
-
-def rss_anon(pid: int) -> int:
-    """Give a process's anonymous memory in KiB; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+    return summary, seen.seconds, seen.largest_mb / 1024
 
 
 def main() -> None:

@@ -36,7 +36,6 @@ SCHEMA_VERSION = 2
 CATALOG_FILE = "catalog.json"
 QUARANTINE_FILE = "quarantine.jsonl"
 PARTS_FOLDER = "parts"
-_PUBLISH_ATTEMPTS = 20
 _PART_BYTES = 64 * 2**20
 _GENRES = pa.list_(pa.string())
 SCHEMA = pa.schema(
@@ -562,9 +561,8 @@ class CatalogWriter:
             How many posters have new facts.
         """
         catalog = Catalog(self.uri)
-        newest = dict(
-            zip(*(catalog.frame([])[name] for name in ("poster_id", "part")), strict=True)
-        )
+        frame = catalog.frame([])
+        newest = dict(zip(frame["poster_id"], frame["part"], strict=True))
         changed: _Rows = {}
         rewritten = {}
         for part in catalog.manifest.parts:
@@ -587,12 +585,12 @@ class CatalogWriter:
     ) -> None:
         """Apply a change to the newest list; begin again when another writer was faster."""
         uri = storage.join(self.uri, CATALOG_FILE)
-        quarantined = _replace_refusals(
-            self.uri, lambda refusal: refusal.source == self._source, self._refusals
-        )
+        _replace_refusals(self.uri, lambda refusal: refusal.source == self._source, self._refusals)
         reached = {} if checkpoint is None else {self._source: checkpoint.isoformat()}
-        for _ in range(_PUBLISH_ATTEMPTS):
-            data, token = storage.read_versioned(uri)
+        published = self._rows, self._manifest
+
+        def merge(data: bytes | None) -> bytes:
+            nonlocal published
             if data is not None:
                 newest = Manifest.from_json(data, uri)
                 if newest.parts != self._manifest.parts:
@@ -603,20 +601,15 @@ class CatalogWriter:
                 # Two parts may have become one: it stands where its rows superseded others.
                 parts=tuple(dict.fromkeys(change_parts(self._manifest.parts)[::-1]))[::-1],
                 rows=len(rows),
-                quarantined=quarantined,
+                quarantined=len(_read_quarantine(self.uri)),
                 digest=digest_of({name: row.row_digest.hex() for name, row in rows.items()}),
                 checkpoints=self._manifest.checkpoints | reached,
             )
-            try:
-                storage.replace_versioned(uri, manifest.to_json(), token)
-            except storage.Conflict:
-                quarantined = len(_read_quarantine(self.uri))
-                continue
-            self._rows, self._manifest = rows, manifest
-            return
-        raise storage.Conflict(
-            f"{self.uri} is being written by several processes", remedy="run them in turn"
-        )
+            published = rows, manifest
+            return manifest.to_json()
+
+        storage.update(uri, merge)
+        self._rows, self._manifest = published
 
 
 def _moment(value: pd.Timestamp) -> datetime | None:
@@ -684,12 +677,16 @@ def _rewrite_part(
     if not kept or len(kept) == len(table):
         return part if kept else None
     rows = table.take(kept).to_pylist(maps_as_pydicts="strict")
+    return _write_part(catalog.uri, _with_images(catalog, part, rows))
+
+
+def _with_images(
+    catalog: Catalog, part: str, rows: Sequence[dict[str, Any]]
+) -> list[tuple[dict[str, Any], bytes]]:
     # One read: a bucket answers five hundred small ones far slower.
-    shard = storage.read_bytes(catalog.shard_uri(part))
-    return _write_part(
-        catalog.uri,
-        [(row, shard[row["shard_offset"] : row["shard_offset"] + row["size"]]) for row in rows],
-    )
+    shard = memoryview(storage.read_bytes(catalog.shard_uri(part)))
+    starts = [(row, row["shard_offset"]) for row in rows]
+    return [(row, bytes(shard[start : start + row["size"]])) for row, start in starts]
 
 
 def _relabel_part(
@@ -709,8 +706,7 @@ def _relabel_part(
             changed[row["poster_id"]] = _Row.of(new)
     if all(row["poster_id"] not in changed for row in rows):
         return part
-    items = [(row, catalog.read_image(part, row["shard_offset"], row["size"])) for row in rows]
-    return _write_part(catalog.uri, items)
+    return _write_part(catalog.uri, _with_images(catalog, part, rows))
 
 
 def _relabel(row: dict[str, Any], change: Callable[[Facts], Facts]) -> dict[str, Any]:
@@ -735,26 +731,17 @@ def _as_facts_have_it(value: Any) -> Any:
 
 def _replace_refusals(
     uri: str, goes: Callable[[Refusal], bool], refusals: Sequence[Refusal]
-) -> int:
-    """Put refusals in place of those that go; give how many there are in all."""
-    place = storage.join(uri, QUARANTINE_FILE)
-    for _ in range(_PUBLISH_ATTEMPTS):
-        data, token = storage.read_versioned(place)
+) -> None:
+    """Put refusals in place of those that go."""
+
+    def replace(data: bytes | None) -> bytes:
         others = [item for item in parse_quarantine(data or b"") if not goes(item)]
         found = [*others, *refusals]
         ordered = sorted(found, key=lambda refusal: (refusal.source, refusal.row or 0, refusal.id))
         lines = [json.dumps(vars(refusal), ensure_ascii=False) for refusal in ordered]
-        document = "".join(f"{line}\n" for line in lines).encode()
-        if document == (data or b""):
-            return len(ordered)
-        try:
-            storage.replace_versioned(place, document, token)
-        except storage.Conflict:
-            continue
-        return len(ordered)
-    raise storage.Conflict(
-        f"{place} is being written by several processes", remedy="run them in turn"
-    )
+        return "".join(f"{line}\n" for line in lines).encode()
+
+    storage.update(storage.join(uri, QUARANTINE_FILE), replace)
 
 
 def _write_part(uri: str, items: Sequence[tuple[dict[str, Any], bytes]]) -> str:

@@ -10,11 +10,14 @@ writers are replaced only if nobody else replaced them since they were read.
 import fcntl
 import hashlib
 import os
+import random
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ import fsspec
 from marquee.errors import InfrastructureError, UsageError
 
 _SCRATCH = ".partial-"
+_UPDATES = 20
 
 
 class Conflict(InfrastructureError):
@@ -227,10 +231,7 @@ def read_versioned(uri: str) -> tuple[bytes | None, str]:
         Its bytes (None if it is not there yet) and the token for `replace_versioned`.
     """
     if uri.startswith("gs://"):
-        blob = _gcs_bucket(uri).get_blob(_gcs_name(uri))
-        if blob is None:
-            return None, "0"
-        return _download(blob, uri), str(blob.generation)
+        return _download(uri)
     if not exists(uri):
         return None, ""
     data = read_bytes(uri)
@@ -259,6 +260,32 @@ def replace_versioned(uri: str, data: bytes, token: str) -> None:
         write_bytes(uri, data)
 
 
+def update(uri: str, change: Callable[[bytes | None], bytes]) -> None:
+    """Change a document that others may change at the same time; no change is lost.
+
+    Args:
+        uri: The document.
+        change: Gives the new bytes for the present ones (None if it is not there yet). It is
+            called again if somebody else was faster.
+
+    Raises:
+        Conflict: Others kept being faster.
+    """
+    for attempt in range(_UPDATES):
+        data, token = read_versioned(uri)
+        new = change(data)
+        if new == (data or b""):
+            return
+        try:
+            replace_versioned(uri, new, token)
+        except Conflict:
+            # A bucket takes about one new version of an object a second.
+            time.sleep(random.uniform(0, min(4.0, 0.01 * 2**attempt)))
+            continue
+        return
+    raise Conflict(f"{uri} has too many writers", remedy="run them in turn")
+
+
 def _conflict(uri: str) -> Conflict:
     return Conflict(f"{uri} was replaced by another writer", remedy="run the command again")
 
@@ -275,32 +302,36 @@ def _gcs_name(uri: str) -> str:
     return uri.removeprefix("gs://").partition("/")[2]
 
 
-def _gcs_bucket(uri: str) -> Any:
+def _gcs_blob(uri: str) -> Any:
+    client = _gcs_client(os.environ.get("STORAGE_EMULATOR_HOST", ""))
+    return client.bucket(uri.removeprefix("gs://").partition("/")[0]).blob(_gcs_name(uri))
+
+
+@cache
+def _gcs_client(emulator: str) -> Any:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
-    if os.environ.get("STORAGE_EMULATOR_HOST"):
-        client = storage.Client(project="emulator", credentials=AnonymousCredentials())
-    else:
-        client = storage.Client()
-    return client.bucket(uri.removeprefix("gs://").partition("/")[0])
+    if emulator:
+        return storage.Client(project="emulator", credentials=AnonymousCredentials())
+    return storage.Client()
 
 
-def _download(blob: Any, uri: str) -> bytes:
-    from google.api_core.exceptions import NotFound, PreconditionFailed
+def _download(uri: str) -> tuple[bytes | None, str]:
+    from google.api_core.exceptions import NotFound
 
+    blob = _gcs_blob(uri)
     try:
-        return bytes(blob.download_as_bytes(if_generation_match=blob.generation))
-    except (NotFound, PreconditionFailed) as error:
-        raise _conflict(uri) from error
+        data = bytes(blob.download_as_bytes())
+    except NotFound:
+        return None, "0"
+    return data, str(blob.generation)
 
 
 def _replace_in_gcs(uri: str, data: bytes, generation: int) -> None:
     from google.api_core.exceptions import PreconditionFailed
 
     try:
-        _gcs_bucket(uri).blob(_gcs_name(uri)).upload_from_string(
-            data, if_generation_match=generation
-        )
+        _gcs_blob(uri).upload_from_string(data, if_generation_match=generation)
     except PreconditionFailed as error:
         raise _conflict(uri) from error

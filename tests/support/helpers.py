@@ -11,6 +11,9 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
+OLD = ROOT / "tests/support/old"
+"""Documents of earlier schema versions."""
+
 REAL_POSTERS = ROOT.parent / "shared/data/posters"
 VGG16_WEIGHTS = ROOT.parent / "shared/weights/vgg16_imagenet_features.safetensors"
 

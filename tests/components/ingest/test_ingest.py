@@ -9,6 +9,7 @@ import sys
 import tarfile
 import time
 
+import pandas as pd
 import pytest
 from helpers import REAL_POSTERS, encode, noise_poster, row, write_folder
 from PIL import Image
@@ -290,6 +291,52 @@ def test_kills_cost_nothing(make_folder, tmp_path):
     manifest = Catalog(str(out)).manifest
     assert (manifest.digest, manifest.rows) == (reference.digest, 60)
     assert not list((out / "parts").glob(".partial*"))
+
+
+TERMS = {
+    "none": ({}, {}, ("asserted by the user", None, None)),
+    "of all rows": ({}, {"licence": "CC-BY-4.0"}, ("CC-BY-4.0", None, None)),
+    "of the row": ({"licence": "CC0-1.0"}, {"licence": "CC-BY-4.0"}, ("CC0-1.0", None, None)),
+    "version": ({"terms_version": "2023-10-20"}, {}, ("asserted by the user", "2023-10-20", None)),
+    "a date": ({"expires_at": "2931-12-31"}, {}, (None, None, "2931-12-31T00:00:00+00:00")),
+    "a time": ({"expires_at": "2031-12-31 18:30"}, {}, (None, None, "2031-12-31T18:30:00+00:00")),
+    "a zone": (
+        {"expires_at": "2031-12-31T18:30+02:00"},
+        {},
+        (None, None, "2031-12-31T16:30:00+00:00"),
+    ),
+    "for ever": ({"expires_at": "9999-12-31"}, {}, (None, None, "9999-12-31T00:00:00+00:00")),
+    "empty": ({"expires_at": "", "licence": ""}, {}, ("asserted by the user", None, None)),
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_terms_of_a_row(name, tmp_path):
+    cells, options, (licence, version, expiry) = TERMS[name]
+    folder = write_folder(tmp_path / "in", [row("a", **cells)], {"a.jpg": sound()})
+    run(folder, tmp_path / "out", **options)
+    found = Catalog(str(tmp_path / "out")).frame().iloc[0]
+    assert found.licence == (licence or "asserted by the user")
+    assert found.terms_version == version
+    assert (None if pd.isna(found.expires_at) else found.expires_at.isoformat()) == expiry
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ("soon", "'soon' in the column expires_at is no date"),
+        ("31.12.2031", "is no date"),
+        ("9999-12-31T23:59-12:00", "is no date"),
+        ("2020-01-01", "the terms of the row ended on 2020-01-01"),
+    ],
+)
+def test_a_row_without_valid_terms_is_quarantined(cell, reason, tmp_path):
+    rows = [row("good"), row("bad", expires_at=cell)]
+    folder = write_folder(tmp_path / "in", rows, {"good.jpg": sound(1), "bad.jpg": sound(2)})
+    run(folder, tmp_path / "out")
+    (refusal,) = Catalog(str(tmp_path / "out")).quarantine()
+    assert (refusal.id, refusal.row) == ("bad", 3)
+    assert reason in refusal.reason and refusal.remedy
 
 
 @pytest.mark.real_data

@@ -1,13 +1,14 @@
 """The TMDB source: films by release date, with their posters."""
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 
 from components.ingest.concurrent import map_unordered
 from components.ingest.source import Item, Kept, Offer, Skipped
@@ -20,6 +21,8 @@ from marquee.eras import FIRST_YEAR, LAST_YEAR
 from marquee.errors import DataGateFailed, InvalidImage
 from marquee.genres import TMDB_GENRE_IDS
 from marquee.settings import TmdbSettings
+
+logger = logging.getLogger(__name__)
 
 NAME = "tmdb"
 _RENEW_DAYS = 30
@@ -195,9 +198,10 @@ class _Offers:
         return Offer(facts=film.facts, row=None, read=partial(bytes, data))
 
     def _facts(self, tmdb_id: int, document: Document, image_ref: str) -> Facts:
-        genres = tuple(
-            _GENRES[genre["id"]] for genre in document["genres"] if genre.get("id") in _GENRES
-        )
+        given = {genre.get("id"): str(genre.get("name")) for genre in document["genres"]}
+        genres = tuple(_GENRES[number] for number in given if number in _GENRES)
+        for number in given.keys() - _GENRES.keys():
+            _tell_of_new_genre(given[number])
         external = document.get("external_ids") or {}
         keywords = (document.get("keywords") or {}).get("keywords") or []
         ours = self._licence != licences.TMDB
@@ -256,6 +260,11 @@ def choose_poster(document: Document, languages: Sequence[str]) -> str | None:
         return -rank, *votes, str(poster["file_path"])
 
     return str(max(posters, key=worth)["file_path"])
+
+
+@cache
+def _tell_of_new_genre(name: str) -> None:
+    logger.warning("TMDB has a genre that Marquee does not know, left out: %r", name[:40])
 
 
 def _year(release_date: str | None) -> int | None:
