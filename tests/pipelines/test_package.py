@@ -7,7 +7,7 @@ import yaml
 from helpers import ROOT
 
 from pipelines.package import PIPELINES, compile_all
-from pipelines.steps import POLICIES
+from pipelines.steps import POLICIES, SPANS_AT_A_TIME
 
 GOLDEN = ROOT / "pipelines/compiled"
 
@@ -23,20 +23,32 @@ def test_the_package_in_git_is_fresh(package):
     assert package.read_text() == (GOLDEN / package.name).read_text()
 
 
-def _tasks(spec):
+def _spec(package):
+    """The pipeline; what only Kubernetes needs to know follows it in a document of its own."""
+    return next(yaml.safe_load_all(package.read_text()))
+
+
+def _tasks(package):
+    spec = _spec(package)
     dags = [spec["root"], *spec["components"].values()]
     return {
         name: task
         for dag in dags
         for name, task in dag.get("dag", {}).get("tasks", {}).items()
-        if not name.startswith("condition")
+        if not name.startswith(("condition", "for-loop"))
     }
 
 
+def _policy(task):
+    return POLICIES.get(task) or POLICIES[task.partition("-")[0]]
+
+
 def test_each_architecture_has_tasks_of_its_own_name(package):
-    tasks = _tasks(yaml.safe_load(package.read_text()))
+    tasks = _tasks(package)
     assert set(tasks) == {
+        "plan-ingest",
         "ingest",
+        "merge",
         "validate",
         "balance",
         *(
@@ -48,20 +60,40 @@ def test_each_architecture_has_tasks_of_its_own_name(package):
 
 
 def test_every_task_has_the_policy_of_the_table(package):
-    for name, task in _tasks(yaml.safe_load(package.read_text())).items():
-        policy = POLICIES[name.partition("-")[0]]
+    for name, task in _tasks(package).items():
+        policy = _policy(name)
         assert bool(task["cachingOptions"].get("enableCache")) == policy.cache, name
         retries = int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
         assert retries == policy.retries, name
 
 
 def test_steps_that_act_on_the_world_are_never_cached():
-    assert not POLICIES["ingest"].cache
-    assert not POLICIES["register"].cache
+    for step in ("plan-ingest", "ingest", "merge", "register"):
+        assert not POLICIES[step].cache
+
+
+def test_slices_are_ingested_side_by_side_and_then_merged(package):
+    spec = _spec(package)
+    tasks = spec["root"]["dag"]["tasks"]
+    ((name, loop),) = ((k, task) for k, task in tasks.items() if "parameterIterator" in task)
+    assert loop["iteratorPolicy"]["parallelismLimit"] == SPANS_AT_A_TIME
+    assert "plan-ingest" in str(loop["parameterIterator"])
+    collected = tasks["merge"]["inputs"]["parameters"]["spans"]["taskOutputParameter"]
+    assert collected["producerTask"] == name
+
+
+def test_the_token_comes_from_a_secret_that_need_not_be_there(package):
+    _, platform = yaml.safe_load_all(package.read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(executors) == {"exec-ingest", "exec-plan-ingest"}
+    for executor in executors.values():
+        (secret,) = executor["secretAsEnv"]
+        assert secret["optional"]
+        assert secret["keyToEnv"][0]["envVar"] == "TMDB_READ_ACCESS_TOKEN"
 
 
 def test_a_cached_step_depends_on_what_it_reads(package):
-    tasks = _tasks(yaml.safe_load(package.read_text()))
+    tasks = _tasks(package)
     reads = {"validate": "catalog_digest", "balance": "catalog_digest", "train": "split_digest"}
     for name, task in tasks.items():
         digest = reads.get(name.partition("-")[0])
@@ -75,13 +107,13 @@ def test_a_cached_step_depends_on_what_it_reads(package):
 def test_no_step_runs_pip_and_every_image_is_ours(package):
     text = package.read_text()
     assert "pip install" not in text
-    executors = yaml.safe_load(text)["deploymentSpec"]["executors"].values()
+    executors = _spec(package)["deploymentSpec"]["executors"].values()
     images = {executor["container"]["image"].rpartition(":")[0] for executor in executors}
     assert images == {"marquee-data", "marquee-train"}
 
 
 def test_parameters_are_few_and_described(package):
-    spec = yaml.safe_load(package.read_text())
+    spec = _spec(package)
     parameters = spec["root"]["inputDefinitions"]["parameters"]
     assert len(parameters) - ("overrides" in parameters) <= 15
     for name, parameter in parameters.items():
@@ -89,7 +121,7 @@ def test_parameters_are_few_and_described(package):
 
 
 def test_component_files_stay_short():
-    for path in (ROOT / "components").glob("*/component.py"):
+    for path in (ROOT / "components").glob("*/*component.py"):
         assert len(path.read_text().splitlines()) <= 25, path
 
 
