@@ -1,7 +1,8 @@
 """The model bundle: what training seals and serving loads, without torch.
 
 A bundle is a folder: `model.onnx` (outputs `logits [N, G]`, `embedding [N, 64]`, `maps
-[N, G, h, w]`), reduced-precision variants, `weights.safetensors`, `bundle.json` and `SHA256SUMS`.
+[N, G, h, w]`), reduced-precision variants, `weights.safetensors`, the list of the posters that
+trained it (`marquee.lineage`), `bundle.json` and `SHA256SUMS`.
 Its version is the sha256 of SHA256SUMS, so whatever is changed becomes another version. Files that
 SHA256SUMS does not name, such as signatures, may stand beside it.
 """
@@ -194,14 +195,59 @@ def cache_folder() -> Path:
     return storage.local_path(os.environ.get("MARQUEE_CACHE") or "~/.cache/marquee")
 
 
-def _fetch(uri: str) -> Path:
+def read_file(uri: str, name: str) -> bytes | None:
+    """Read one file of a bundle, without the others.
+
+    Args:
+        uri: The bundle's folder.
+        name: The file's name in it.
+
+    Returns:
+        The content, or None if the bundle was sealed without such a file.
+
+    Raises:
+        DataError: There is no bundle, or the file is missing or was changed.
+    """
+    digest = _parse_sums(_read_sums(uri), uri).get(name)
+    if digest is None:
+        return None
+    data = _read_named(uri, name)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise _changed(uri, name)
+    return data
+
+
+def forget_fetched(version: str) -> bool:
+    """Remove this machine's copy of a bundle that was fetched from elsewhere.
+
+    Args:
+        version: The bundle's version.
+
+    Returns:
+        Whether there was one.
+    """
+    copy = _fetched(version)
+    there = copy.exists()
+    storage.remove(str(copy))
+    return there
+
+
+def _fetched(version: str) -> Path:
+    return cache_folder() / "bundles" / version
+
+
+def _read_sums(uri: str) -> bytes:
     try:
-        sums = storage.read_bytes(storage.join(uri, SUMS_FILE))
+        return storage.read_bytes(storage.join(uri, SUMS_FILE))
     except FileNotFoundError:
         raise DataError(
             f"no model bundle at {uri}", remedy="give a folder with SHA256SUMS"
         ) from None
-    target = cache_folder() / "bundles" / hashlib.sha256(sums).hexdigest()
+
+
+def _fetch(uri: str) -> Path:
+    sums = _read_sums(uri)
+    target = _fetched(hashlib.sha256(sums).hexdigest())
     if not target.exists():
         with storage.scratch_folder(str(target.parent)) as scratch:
             folder = scratch / "bundle"
@@ -226,10 +272,21 @@ def _lacking(where: str, name: str) -> DataError:
     return DataError(f"{where} lacks {name}", remedy="fetch or register the bundle again")
 
 
+def _changed(where: str, name: str) -> DataError:
+    return DataError(
+        f"{where}/{name} was changed after the bundle was sealed",
+        remedy="do not use it; fetch the bundle again",
+    )
+
+
 def _sums(folder: Path, where: str) -> dict[str, str]:
-    """Read SHA256SUMS: file name to digest."""
+    return _parse_sums((folder / SUMS_FILE).read_bytes(), where)
+
+
+def _parse_sums(data: bytes, where: str) -> dict[str, str]:
+    """Read the content of SHA256SUMS: file name to digest."""
     sums = {}
-    for line in (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines():
+    for line in data.decode().splitlines():
         digest, separator, name = line.partition("  ")
         if not separator or Path(name).is_absolute() or ".." in Path(name).parts:
             raise DataError(f"{where}/{SUMS_FILE} is damaged at {line!r}", remedy="restore it")
@@ -245,10 +302,7 @@ def _verify(folder: Path, where: str) -> None:
         if not (folder / name).is_file():
             raise _lacking(where, name)
         if _sha256(folder / name) != digest:
-            raise DataError(
-                f"{where}/{name} was changed after the bundle was sealed",
-                remedy="do not use it; fetch the bundle again",
-            )
+            raise _changed(where, name)
 
 
 def _sha256(path: Path) -> str:

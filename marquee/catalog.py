@@ -100,6 +100,9 @@ CONTENT: tuple[str, ...] = (
 )
 """The columns that the digest covers: what a poster is, not when or from where it came."""
 
+_NOT_CONTENT = ("retrieved_at", "shard_offset")
+"""What does not name a part: a writer that was killed writes the same part again, later."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
@@ -746,7 +749,8 @@ def _replace_refusals(
 
 def _write_part(uri: str, items: Sequence[tuple[dict[str, Any], bytes]]) -> str:
     """Write a part whose name follows from its content, so that writing it twice does no harm."""
-    part = _digest([(row["source_digest"], row["row_digest"]) for row, _ in items])[:16]
+    rows = [{k: v for k, v in row.items() if k not in _NOT_CONTENT} for row, _ in items]
+    part = _digest(rows)[:16]
     parts_uri = storage.join(uri, PARTS_FOLDER)
     with storage.scratch_folder(parts_uri) as scratch:
         folder = scratch / part

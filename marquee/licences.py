@@ -5,7 +5,7 @@ joined from elsewhere. TMDB's terms and IMDb's forbid training without a written
 said here is how Marquee reads them (October 2023), not legal advice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -29,8 +29,8 @@ COLUMNS: tuple[str, ...] = ("licence", "label_licences", "expires_at")
 
 @dataclass(frozen=True, kw_only=True)
 class _Terms:
-    sign: str
-    """A licence whose text has this word in it, whatever the case, is under these terms."""
+    signs: tuple[str, ...]
+    """A licence whose text has one of these in it, whatever the case, is under these terms."""
     setting: str
     """The setting that names a written agreement."""
     terms: str
@@ -39,7 +39,7 @@ class _Terms:
 
 _GATED: tuple[_Terms, ...] = (
     _Terms(
-        sign="tmdb",
+        signs=("tmdb", "themoviedb", "the movie database"),
         setting="tmdb_agreement",
         terms="TMDB's terms of use (2023-10-20) allow no use of its content in connection with "
         "machine learning, training included, without a separate written agreement",
@@ -47,7 +47,7 @@ _GATED: tuple[_Terms, ...] = (
         "otherwise approved by TMDB.",
     ),
     _Terms(
-        sign="imdb",
+        signs=("imdb", "internet movie database"),
         setting="imdb_agreement",
         terms="IMDb gives its datasets for personal and non-commercial use only; training a model "
         "on labels joined from them needs IMDb's written agreement",
@@ -81,7 +81,7 @@ def obstacles(
     found = []
     for terms in _GATED:
         rows = _under(frame, terms)
-        if rows.any() and not getattr(settings, terms.setting):
+        if rows.any() and not getattr(settings, terms.setting).strip():
             found.append(
                 Obstacle(
                     reason=f"{int(rows.sum()):,} posters: {terms.terms}",
@@ -90,17 +90,35 @@ def obstacles(
                     "REFERENCE), or train without these rows",
                 )
             )
-    expired = _expired(frame, now or datetime.now(UTC))
-    if expired.any():
-        found.append(
-            Obstacle(
-                reason=f"{int(expired.sum()):,} posters have expired: their terms do not allow "
-                "keeping them any longer",
-                poster_ids=tuple(frame.loc[expired, "poster_id"]),
-                remedy="ingest them again, or remove them with `marquee catalog purge`",
-            )
+    return [*found, *_expiry(frame, now)]
+
+
+def expired(frame: pd.DataFrame, now: datetime | None = None) -> pd.Series:
+    """Tell of each row whether its terms are over.
+
+    Args:
+        frame: Rows with expires_at.
+        now: The time to judge by; the present without it.
+    """
+    now = now or datetime.now(UTC)
+    # One by one: as a column, a date such as 9999-12-31 is out of the bounds of pandas.
+    rows = [bool(pd.notna(moment) and moment <= now) for moment in frame["expires_at"]]
+    return pd.Series(rows, index=frame.index, dtype=bool)
+
+
+def _expiry(frame: pd.DataFrame, now: datetime | None) -> list[Obstacle]:
+    rows = expired(frame, now)
+    if not rows.any():
+        return []
+    return [
+        Obstacle(
+            reason=f"{int(rows.sum()):,} posters have expired: their terms do not allow keeping "
+            "them any longer",
+            poster_ids=tuple(frame.loc[rows, "poster_id"]),
+            remedy="ingest them again, or remove them with `marquee catalog purge CATALOG "
+            "--expired`",
         )
-    return found
+    ]
 
 
 def check_training_use(frame: pd.DataFrame, settings: LicenceSettings) -> None:
@@ -113,10 +131,27 @@ def check_training_use(frame: pd.DataFrame, settings: LicenceSettings) -> None:
     Raises:
         DataGateFailed: Some row must not train a model; the message explains the terms.
     """
-    found = obstacles(frame, settings)
+    _refuse(obstacles(frame, settings))
+
+
+def check_not_expired(frame: pd.DataFrame) -> None:
+    """Refuse any use of rows whose time is over.
+
+    Args:
+        frame: Rows with poster_id and expires_at.
+
+    Raises:
+        DataGateFailed: Some row has expired.
+    """
+    _refuse(_expiry(frame, None))
+
+
+def _refuse(found: list[Obstacle]) -> None:
     if found:
         raise DataGateFailed(
-            "; ".join(f"{item.reason} ({', '.join(item.poster_ids[:3])}...)" for item in found),
+            "; ".join(
+                f"{item.reason} (such as {', '.join(item.poster_ids[:3])})" for item in found
+            ),
             remedy="; ".join(item.remedy for item in found),
         )
 
@@ -131,14 +166,14 @@ def attributions(frame: pd.DataFrame) -> list[str]:
 
 
 def _under(frame: pd.DataFrame, terms: _Terms) -> pd.Series:
-    texts = frame["licence"].fillna("").astype(str)
-    rows = texts.str.contains(terms.sign, case=False, regex=False)
-    return rows | frame["label_licences"].map(lambda licences: _names(licences, terms.sign))
+    rows = [
+        any(sign in text for text in _texts(licence, labels) for sign in terms.signs)
+        for licence, labels in zip(frame["licence"], frame["label_licences"], strict=True)
+    ]
+    return pd.Series(rows, index=frame.index, dtype=bool)
 
 
-def _names(licences: Mapping[str, str] | None, sign: str) -> bool:
-    return any(sign in licence.casefold() for licence in (licences or {}).values())
-
-
-def _expired(frame: pd.DataFrame, now: datetime) -> pd.Series:
-    return pd.to_datetime(frame["expires_at"], utc=True) <= now
+def _texts(licence: str | None, label_licences: Mapping[str, str] | None) -> Iterator[str]:
+    """Give the texts of a row's licences; columns that a row lacks come as None or NaN."""
+    joined = label_licences.values() if isinstance(label_licences, Mapping) else ()
+    return (text.casefold() for text in (licence, *joined) if isinstance(text, str))

@@ -2,8 +2,9 @@
 
 The file-backed registry keeps, below one URI::
 
-    registry.json            versions, champions by label set, history; replaced atomically
-    versions/<version>/      the bundle, immutable
+    registry.json            versions with stages and marks, history; replaced atomically
+    tombstones.json          ids of posters that were purged; replaced atomically
+    versions/<version>/      the bundle, immutable: it is there whole, or deleted whole
     evaluations/<version>.json
 """
 
@@ -12,6 +13,7 @@ import enum
 import getpass
 import json
 import shutil
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -19,11 +21,12 @@ from typing import Any, Protocol
 from marquee import storage
 from marquee.bundle import SUMS_FILE, Bundle, load
 from marquee.contract import check_schema_version, parse_json
-from marquee.errors import DataError, UsageError
+from marquee.errors import DataError, InfrastructureError, UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+TOMBSTONES_SCHEMA_VERSION = 1
 REGISTRY_FILE = "registry.json"
-_WRITE_ATTEMPTS = 20
+TOMBSTONES_FILE = "tombstones.json"
 
 
 class Stage(enum.StrEnum):
@@ -33,6 +36,28 @@ class Stage(enum.StrEnum):
     CHAMPION = "champion"
     RETIRED = "retired"
     QUARANTINED = "quarantined"
+
+
+class MarkKind(enum.StrEnum):
+    """What is said of a version besides its stage."""
+
+    PURGED = "purged"
+    """Posters that it was trained on were purged."""
+    DELETED = "deleted"
+    """Its bundle was deleted; the entry stays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What is said of a version besides its stage, and why."""
+
+    kind: MarkKind
+    reason: str
+    """Such as which posters were purged from where."""
+    time: str
+    posters: int = 0
+    """How many of the posters that trained the version had been purged by then; all that went from
+    its catalog if the bundle does not name them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +76,19 @@ class ModelVersion:
     metrics: dict[str, float]
     """Test metrics."""
     registered_at: str
+    marks: tuple[Mark, ...] = ()
+
+    def marked(self, kind: MarkKind, reason: str = "") -> Mark | None:
+        """Find the mark of a kind; the one for a reason if one is given."""
+        for mark in self.marks:
+            if mark.kind is kind and reason in ("", mark.reason):
+                return mark
+        return None
+
+    @property
+    def deleted(self) -> bool:
+        """Whether its bundle was deleted."""
+        return self.marked(MarkKind.DELETED) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +126,26 @@ class ModelRegistry(Protocol):
         """Put a version into a stage; a new champion retires the old one of its label set."""
         ...
 
+    def mark(self, version: str, kind: MarkKind, reason: str, posters: int = 0) -> ModelVersion:
+        """Say something of a version; the same again changes nothing."""
+        ...
+
+    def delete_bundle(self, version: str, reason: str) -> ModelVersion:
+        """Delete a version's bundle whole; its entry stays, retired and marked."""
+        ...
+
+    def add_tombstones(self, poster_ids: Collection[str]) -> int:
+        """Remember posters that were purged; give how many are new."""
+        ...
+
+    def tombstones(self) -> frozenset[str]:
+        """Give the ids of the posters that were purged.
+
+        A sealed bundle is never edited, so what it shows of posters may name some of these: a
+        server leaves them out of `similar`.
+        """
+        ...
+
     def history(self) -> list[Event]:
         """Tell who did what, the oldest first."""
         ...
@@ -110,13 +168,17 @@ class _State:
     def from_json(cls, data: bytes, where: str) -> "_State":
         document = parse_json(data, where)
         check_schema_version(document, SCHEMA_VERSION, where)
-        versions = [
-            ModelVersion(**item | {"stage": Stage(item["stage"])}) for item in document["versions"]
-        ]
+        versions = [_version(item) for item in document["versions"]]
         return cls(
             {item.version: item for item in versions},
             [Event(**event) for event in document["history"]],
         )
+
+
+def _version(item: dict[str, Any]) -> ModelVersion:
+    # Version 1 of the schema had no marks.
+    marks = [Mark(**mark | {"kind": MarkKind(mark["kind"])}) for mark in item.get("marks", ())]
+    return ModelVersion(**item | {"stage": Stage(item["stage"]), "marks": tuple(marks)})
 
 
 class FileRegistry:
@@ -129,6 +191,7 @@ class FileRegistry:
     def __init__(self, uri: str) -> None:
         self.uri = str(storage.local_path(uri).absolute()) if storage.is_local(uri) else uri
         self._document = storage.join(self.uri, REGISTRY_FILE)
+        self._tombstones = storage.join(self.uri, TOMBSTONES_FILE)
 
     def register(self, bundle_uri: str, evaluation: dict[str, Any]) -> ModelVersion:
         """Keep a bundle and its test metrics; the same version again changes nothing.
@@ -141,9 +204,10 @@ class FileRegistry:
             The version, a candidate if it is new.
 
         Raises:
-            DataError: The evaluation is of another version.
+            DataError: The evaluation is of another version, or this version's bundle was deleted.
         """
         bundle = load(bundle_uri)
+        self._refuse_deleted(bundle.version)
         if evaluation["version"] != bundle.version:
             raise DataError(
                 f"the evaluation is of version {str(evaluation['version'])[:12]}, the bundle is "
@@ -176,6 +240,14 @@ class FileRegistry:
 
         return self._change(add)
 
+    def _refuse_deleted(self, version: str) -> None:
+        known = self._read().versions.get(version)
+        if known and known.deleted:
+            raise DataError(
+                f"version {version[:12]} was deleted from {self.uri}: {known.marks[-1].reason}",
+                remedy="train again on the posters that are left",
+            )
+
     def _keep(self, bundle: Bundle, target: str) -> None:
         if storage.exists(storage.join(target, SUMS_FILE)):
             return
@@ -203,7 +275,7 @@ class FileRegistry:
 
     def versions(self) -> list[ModelVersion]:
         """List all versions, the oldest first."""
-        return list(self._read()[0].versions.values())
+        return list(self._read().versions.values())
 
     def champion(self, label_set: str) -> ModelVersion | None:
         """Find the champion of a label set."""
@@ -224,12 +296,16 @@ class FileRegistry:
             The version as it now stands.
 
         Raises:
-            UsageError: None or several versions match.
+            UsageError: None or several versions match, or the new champion's bundle was deleted.
         """
         digest = self.get(version).version
 
         def change(state: _State) -> ModelVersion:
             moved = dataclasses.replace(state.versions[digest], stage=stage)
+            if moved.deleted and stage is Stage.CHAMPION:
+                raise UsageError(
+                    f"the bundle of version {digest[:12]} was deleted", remedy="choose another one"
+                )
             for other in list(state.versions.values()):
                 rival = other.label_set == moved.label_set and other.version != digest
                 if stage is Stage.CHAMPION and rival and other.stage is Stage.CHAMPION:
@@ -241,29 +317,124 @@ class FileRegistry:
 
         return self._change(change)
 
+    def mark(self, version: str, kind: MarkKind, reason: str, posters: int = 0) -> ModelVersion:
+        """Say something of a version; the same again changes nothing.
+
+        Args:
+            version: Its digest, or the first digits of it.
+            kind: What is said.
+            reason: Why; a mark of the same kind and reason is only replaced by one of more posters.
+            posters: How many posters it is about.
+
+        Returns:
+            The version as it now stands.
+
+        Raises:
+            UsageError: None or several versions match.
+        """
+        digest = self.get(version).version
+        new = Mark(kind=kind, reason=reason, time=_now(), posters=posters)
+
+        def change(state: _State) -> ModelVersion:
+            entry = state.versions[digest]
+            old = entry.marked(kind, reason)
+            if old and old.posters >= posters:
+                return entry
+            marks = (*(mark for mark in entry.marks if mark is not old), new)
+            state.versions[digest] = dataclasses.replace(entry, marks=marks)
+            count = f" ({posters:,} posters)" if posters else ""
+            state.events.append(_event(kind, digest, f"{reason}{count}"))
+            return state.versions[digest]
+
+        return self._change(change)
+
+    def delete_bundle(self, version: str, reason: str) -> ModelVersion:
+        """Delete a version's bundle whole; its entry stays, retired and marked.
+
+        Args:
+            version: Its digest, or the first digits of it.
+            reason: Why, for the mark.
+
+        Returns:
+            The version as it now stands.
+
+        Raises:
+            UsageError: None or several versions match.
+            InfrastructureError: Something of the bundle is still there.
+        """
+        entry = self.get(version)
+        if entry.stage in (Stage.CHAMPION, Stage.CANDIDATE):
+            self.move(entry.version, Stage.RETIRED, f"its bundle is deleted: {reason}")
+        # First said, then done: whoever is killed in between leaves no entry without its bundle.
+        if not entry.deleted:
+            entry = self.mark(entry.version, MarkKind.DELETED, reason)
+        place = storage.join(self.uri, "versions", entry.version)
+        storage.remove(place)
+        left = storage.list_files(place)
+        if left:
+            raise InfrastructureError(
+                f"{place} still holds {left[0]}", remedy="check your rights there, and try again"
+            )
+        return entry
+
+    def add_tombstones(self, poster_ids: Collection[str]) -> int:
+        """Remember posters that were purged.
+
+        Args:
+            poster_ids: Their ids.
+
+        Returns:
+            How many are new.
+        """
+        new: set[str] = set()
+
+        def add(data: bytes | None) -> bytes:
+            known = self._parse_tombstones(data)
+            new.clear()
+            new.update(set(poster_ids) - known)
+            if not new:
+                return data or b""
+            document = {
+                "schema_version": TOMBSTONES_SCHEMA_VERSION,
+                "poster_ids": sorted(known | new),
+            }
+            return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+        storage.update(self._tombstones, add)
+        return len(new)
+
+    def tombstones(self) -> frozenset[str]:
+        """Give the ids of the posters that were purged; servers leave them out of `similar`."""
+        return self._parse_tombstones(storage.read_versioned(self._tombstones)[0])
+
+    def _parse_tombstones(self, data: bytes | None) -> frozenset[str]:
+        if data is None:
+            return frozenset()
+        document = parse_json(data, self._tombstones)
+        check_schema_version(document, TOMBSTONES_SCHEMA_VERSION, self._tombstones)
+        return frozenset(document["poster_ids"])
+
     def history(self) -> list[Event]:
         """Tell who did what, the oldest first."""
-        return self._read()[0].events
+        return self._read().events
 
-    def _read(self) -> tuple[_State, str]:
-        data, token = storage.read_versioned(self._document)
-        return (_State() if data is None else _State.from_json(data, self._document)), token
+    def _read(self) -> _State:
+        return self._parse(storage.read_versioned(self._document)[0])
 
-    def _change(self, change: "_Change") -> ModelVersion:
-        """Apply a change to the newest state; begin again when another writer was faster."""
-        for _ in range(_WRITE_ATTEMPTS):
-            state, token = self._read()
-            result = change(state)
-            try:
-                storage.replace_versioned(self._document, state.to_json(), token)
-            except storage.Conflict:
-                continue
-            return result
-        raise storage.Conflict(f"{self.uri} has too many writers", remedy="try again")
+    def _parse(self, data: bytes | None) -> _State:
+        return _State() if data is None else _State.from_json(data, self._document)
 
+    def _change(self, change: Callable[[_State], ModelVersion]) -> ModelVersion:
+        """Apply a change to the newest state; again when another writer was faster."""
+        results = []
 
-class _Change(Protocol):
-    def __call__(self, state: _State) -> ModelVersion: ...
+        def apply(data: bytes | None) -> bytes:
+            state = self._parse(data)
+            results.append(change(state))
+            return state.to_json()
+
+        storage.update(self._document, apply)
+        return results[-1]
 
 
 def _event(what: str, version: str, reason: str) -> Event:

@@ -376,7 +376,7 @@ def build(section: Any, name: str, values: Mapping[str, Any]) -> Any:
         UsageError: A name is unknown, or a value has the wrong type or is out of range.
     """
     types = {item.name: item.type for item in dataclasses.fields(section)}
-    values = {key: _whole(value, types.get(key)) for key, value in values.items()}
+    values = {key: _as_meant(value, types.get(key)) for key, value in values.items()}
     for key, value in values.items():
         if key not in types:
             raise UsageError(f"unknown setting {name}.{key}", remedy=f"use: {', '.join(types)}")
@@ -387,10 +387,15 @@ def build(section: Any, name: str, values: Mapping[str, Any]) -> Any:
     return dataclasses.replace(section, **values)
 
 
-def _whole(value: Any, expected: Any) -> Any:
-    """Turn 7.0 into 7 where an int is meant: KFP hands whole numbers in dicts over as floats."""
+def _as_meant(value: Any, expected: Any) -> Any:
+    """Turn 7.0 into 7 where an int is meant, and 7 into "7" where a text is.
+
+    KFP hands whole numbers in dicts over as floats, and a contract may have a number for a name.
+    """
     if expected is int and isinstance(value, float) and value.is_integer():
         return int(value)
+    if expected is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
     return value
 
 

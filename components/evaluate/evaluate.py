@@ -19,6 +19,7 @@ from marquee.eras import ERAS, UNKNOWN_ERA
 from marquee.errors import DataError
 from marquee.genres import multi_hot
 from marquee.images import preprocess
+from marquee.licences import check_not_expired
 from marquee.log import progress
 from marquee.metrics import baselines, confusion, confusion_per_genre, f1_per_genre, score
 from marquee.split import TEST, TRAIN, SplitPlan
@@ -76,6 +77,7 @@ def evaluate(bundle_uri: str, catalog_uri: str, split_uri: str) -> Evaluation:
 
     Raises:
         DataError: The bundle was trained on another catalog, or for another label set.
+        DataGateFailed: The terms of some test posters are over.
     """
     bundle, catalog, plan = (
         load(bundle_uri),
@@ -84,9 +86,10 @@ def evaluate(bundle_uri: str, catalog_uri: str, split_uri: str) -> Evaluation:
     )
     _check_lineage(bundle, catalog, plan)
     engine = Engine(bundle)
-    frame = catalog.frame(["genres", "era", "source", "shard_offset", "size"])
+    frame = catalog.frame(["genres", "era", "source", "expires_at", "shard_offset", "size"])
     frame = frame.merge(plan.frame[["poster_id", "split"]], on="poster_id")
     test = frame[frame["split"] == TEST].reset_index(drop=True)
+    check_not_expired(test)
     train_labels = _labels(frame[frame["split"] == TRAIN], plan.genres)
     probabilities = predict_posters(engine, catalog, test)
     evaluation = _evaluate(bundle, engine, test, train_labels, probabilities)

@@ -10,6 +10,7 @@ from components.ingest.ingest import IngestReport, finish, ingest_slice
 from components.ingest.sources import make_source
 from marquee import agreement, licences, storage
 from marquee.catalog import Catalog
+from marquee.processes import stop_on_sigterm
 from marquee.run_layout import RunLayout
 from marquee.settings import Settings
 
@@ -32,7 +33,7 @@ def ingest_span(
         What was done.
     """
     offers = make_source(source, span, settings=settings, **posters)
-    with Examiner(settings.ingest.workers) as examiner:
+    with stop_on_sigterm(), Examiner(settings.ingest.workers) as examiner:
         report = ingest_slice(offers, layout.catalog, settings.ingest.part_rows, examiner)
     document = {name: getattr(report, name) for name in _COUNTS}
     document |= {"usable": sorted(report.usable), "skipped": dict(report.skipped)}

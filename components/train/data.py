@@ -1,8 +1,9 @@
 """Posters on their way into a network: read by range, decoded in workers, never held."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -36,22 +37,17 @@ class Subset:
 
     catalog: Catalog
     frame: pd.DataFrame
-    """N rows with `COLUMNS`, part, weight and label_mask."""
+    """N rows with `COLUMNS`, part, weight, repeats and label_weights."""
     labels: NDArray[np.float32]
     """[N, G] of zeros and ones."""
 
     def __len__(self) -> int:
         return len(self.frame)
 
-    @property
-    def weights(self) -> NDArray[np.float32]:
-        """Each poster's weight [N], mean 1 over the training split."""
-        return self.frame["weight"].to_numpy(dtype=np.float32)
-
-    @property
-    def masks(self) -> NDArray[np.float32]:
-        """Which labels count [N, G]."""
-        return np.array(self.frame["label_mask"].tolist(), dtype=np.float32)
+    @cached_property
+    def label_weights(self) -> NDArray[np.float32]:
+        """How much each label counts in the loss [N, G], 0..1."""
+        return np.stack(self.frame["label_weights"].tolist()).astype(np.float32)
 
 
 def read_subset(catalog: Catalog, plan: SplitPlan, split: str) -> Subset:
@@ -68,11 +64,70 @@ def read_subset(catalog: Catalog, plan: SplitPlan, split: str) -> Subset:
     return Subset(catalog, frame, labels)
 
 
-class PosterDataset(Dataset[tuple[Tensor, int]]):
-    """Gives preprocessed posters by (epoch, row); augmented if asked for.
+class Regimen:
+    """What a strategy of balancing means in training; nothing else looks at it.
 
-    The augmentation of a poster is drawn from (seed, epoch, poster_id): the same whatever the
-    number of workers or the order.
+    ============= ============================ =============== ================
+    strategy      posters of an epoch          poster weights  positive weights
+    ============= ============================ =============== ================
+    none          each once                    1               1
+    class_weights each once                    `weight`        `class_weights`
+    sampler       N drawn by `weight`          1               1
+    oversample    each `repeats` times         1               1
+    ============= ============================ =============== ================
+
+    Args:
+        subset: The N training posters.
+        plan: The split plan that they are from.
+        seed: Chooses the order, and what is drawn.
+    """
+
+    weights: NDArray[np.float32]
+    """How much each poster counts in the loss [N]."""
+    positives: NDArray[np.float32]
+    """What a positive label of each genre counts in the loss [G], a negative one being 1."""
+
+    def __init__(self, subset: Subset, plan: SplitPlan, seed: int) -> None:
+        self._seed = seed
+        self._rows = np.arange(len(subset))
+        self._chances: NDArray[np.float64] | None = None
+        self.weights = np.ones(len(subset), np.float32)
+        self.positives = np.ones(len(plan.genres), np.float32)
+        if plan.strategy == "class_weights":
+            self.weights = subset.frame["weight"].to_numpy(np.float32)
+            self.positives = _positive_weights(subset, plan)
+        elif plan.strategy == "sampler":
+            weights = subset.frame["weight"].to_numpy(np.float64)
+            self._chances = weights / weights.sum()
+        elif plan.strategy == "oversample":
+            self._rows = np.repeat(self._rows, subset.frame["repeats"].to_numpy())
+
+    def __len__(self) -> int:
+        """How many posters an epoch shows."""
+        return len(self._rows)
+
+    def rows(self, epoch: int) -> NDArray[np.int64]:
+        """Give the rows of an epoch, in the order in which they train."""
+        random = np.random.default_rng([self._seed, epoch])
+        if self._chances is None:
+            return random.permutation(self._rows)
+        return random.choice(self._rows, len(self._rows), p=self._chances)
+
+
+def _positive_weights(subset: Subset, plan: SplitPlan) -> NDArray[np.float32]:
+    """Give the plan's class weights [G]; for a plan of version 1, sqrt(negatives / positives)."""
+    if plan.class_weights is not None:
+        return np.array([plan.class_weights[genre] for genre in plan.genres], np.float32)
+    positives = np.maximum(subset.labels.sum(axis=0), 1.0)
+    weights: NDArray[np.float32] = np.sqrt((len(subset) - positives).clip(1.0) / positives)
+    return weights
+
+
+class PosterDataset(Dataset[tuple[Tensor, int]]):
+    """Gives preprocessed posters by (epoch, row, copy); augmented if asked for.
+
+    The augmentation of a poster is drawn from (seed, epoch, poster_id, copy): the same whatever the
+    number of workers or the order, and another for each copy of a poster in an epoch.
 
     Args:
         subset: The posters.
@@ -92,21 +147,22 @@ class PosterDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        epoch, row = key
+    def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, int]:
+        epoch, row, copy = key
         poster_id, part, offset, size = self._places[row]
         image = decode(self._subset.catalog.read_image(part, offset, size))
         if self._augment_seed is None:
             pixels = resize(image, self._preprocessing)
         else:
-            random = random_for(self._augment_seed, epoch, poster_id)
+            random = random_for(self._augment_seed, epoch, poster_id, copy)
             pixels = augment(image, self._preprocessing, random)
         return torch.from_numpy(pixels.copy()), row
 
 
-def random_for(seed: int, epoch: int, poster_id: str) -> np.random.Generator:
-    """Give the random numbers of one poster in one epoch."""
-    name = hashlib.sha256(f"{seed}/{epoch}/{poster_id}".encode()).digest()
+def random_for(seed: int, epoch: int, poster_id: str, copy: int = 0) -> np.random.Generator:
+    """Give the random numbers of one poster in one epoch, or of a further copy of it."""
+    words = f"{seed}/{epoch}/{poster_id}" + (f"/{copy}" if copy else "")
+    name = hashlib.sha256(words.encode()).digest()
     return np.random.default_rng(int.from_bytes(name[:8], "big"))
 
 
@@ -136,27 +192,26 @@ def augment(
     return np.asarray(small, dtype=np.uint8)
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Gives all rows of an epoch as (epoch, row), shuffled by (seed, epoch) if asked for.
+class EpochSampler(Sampler[tuple[int, int, int]]):
+    """Gives the rows of an epoch as (epoch, row, copy): copy counts how often a row came before.
 
     Args:
-        rows: How many.
-        seed: Turns shuffling on.
+        length: How many rows an epoch has.
+        rows: Gives the rows of an epoch; all in order without it.
     """
 
-    def __init__(self, rows: int, seed: int | None = None) -> None:
-        self._rows = rows
-        self._seed = seed
+    def __init__(self, length: int, rows: Callable[[int], NDArray[np.int64]] | None = None) -> None:
+        self._length = length
+        self._rows = rows or (lambda _epoch: np.arange(length))
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self._rows
+        return self._length
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.arange(self._rows)
-        if self._seed is not None:
-            np.random.default_rng([self._seed, self.epoch]).shuffle(order)
-        return iter([(self.epoch, int(row)) for row in order])
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        rows = pd.Series(self._rows(self.epoch))
+        copies = rows.groupby(rows).cumcount()
+        return ((self.epoch, row, copy) for row, copy in zip(rows.tolist(), copies, strict=True))
 
 
 def make_loader(

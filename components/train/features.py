@@ -6,10 +6,8 @@ come: a run that is killed goes on where it was.
 """
 
 import hashlib
-import io
 import json
 import logging
-import uuid
 from dataclasses import asdict
 
 import numpy as np
@@ -20,8 +18,7 @@ from components.train.data import PosterDataset, Subset
 from components.train.device import autocast, computes_in_bf16, pick_device
 from components.train.model import PosterModel
 from components.train.weights import digest
-from marquee import storage
-from marquee.bundle import cache_folder
+from marquee import feature_cache
 from marquee.images import Preprocessing
 from marquee.log import progress
 
@@ -45,10 +42,10 @@ class FeatureCache:
         self._preprocessing = preprocessing
         self._device = pick_device()
         self._precision = precision
-        self._folder = cache_folder() / "features" / self._key()
+        self._key = self._name()
         self._known: dict[str, NDArray[np.float32]] = {}
 
-    def _key(self) -> str:
+    def _name(self) -> str:
         native = self._precision == "auto" and computes_in_bf16(self._device)
         parts = {
             "weights": digest(self._model.backbone),
@@ -67,18 +64,11 @@ class FeatureCache:
             [N, 2C].
         """
         hashes = subset.frame["sha256"].tolist()
-        self._read(set(hashes))
+        self._known |= feature_cache.read(self._key, set(hashes))
         missing = [row for row, name in enumerate(hashes) if name not in self._known]
         if missing:
             self._compute(subset, missing)
         return np.stack([self._known[name] for name in hashes])
-
-    def _read(self, wanted: set[str]) -> None:
-        for file in sorted(self._folder.glob("*.npz")):
-            with np.load(file, allow_pickle=False) as stored:
-                for name, row in zip(stored["sha256"], stored["features"], strict=True):
-                    if str(name) in wanted:
-                        self._known[str(name)] = row.astype(np.float32)
 
     def _compute(self, subset: Subset, rows: list[int]) -> None:
         hashes = subset.frame["sha256"].tolist()
@@ -89,19 +79,13 @@ class FeatureCache:
         with progress("features", len(rows)) as advance, torch.no_grad():
             for start in range(0, len(rows), _BATCH):
                 chosen = rows[start : start + _BATCH]
-                images = torch.stack([dataset[0, row][0] for row in chosen]).to(self._device)
+                images = torch.stack([dataset[0, row, 0][0] for row in chosen]).to(self._device)
                 with autocast(self._device, self._precision):
                     pooled = model.pooled(images).float().cpu().numpy()
                 for row, vector in zip(chosen, pooled, strict=True):
                     self._known[hashes[row]] = vector
                     pending.append(hashes[row])
                 if len(pending) >= _SAVE_EVERY or start + _BATCH >= len(rows):
-                    self._save(pending)
+                    feature_cache.save(self._key, {name: self._known[name] for name in pending})
                     pending = []
                 advance(len(chosen))
-
-    def _save(self, names: list[str]) -> None:
-        buffer = io.BytesIO()
-        features = np.stack([self._known[name] for name in names])
-        np.savez(buffer, sha256=np.array(names), features=features)
-        storage.write_bytes(str(self._folder / f"{uuid.uuid4().hex}.npz"), buffer.getvalue())

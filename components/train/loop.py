@@ -29,11 +29,11 @@ _CLIP = 1.0
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of B posters with labels [B, G], label masks [B, G] and weights [B]."""
+    """Inputs of B posters with labels [B, G], label weights [B, G] and poster weights [B]."""
 
     inputs: Tensor
     labels: Tensor
-    masks: Tensor
+    label_weights: Tensor
     weights: Tensor
 
 
@@ -45,20 +45,14 @@ class History:
     best_epoch: int = 0
 
 
-def positive_weights(labels: NDArray[np.float32]) -> Tensor:
-    """Weigh positives by sqrt(negatives / positives) of each genre: [G]."""
-    positives = np.maximum(labels.sum(axis=0), 1.0)
-    return torch.from_numpy(np.sqrt((len(labels) - positives).clip(1.0) / positives)).float()
-
-
 def weighted_loss(
     logits: Tensor, batch: Batch, positives: Tensor, label_smoothing: float
 ) -> Tensor:
-    """Binary cross-entropy over the labels that count.
+    """Binary cross-entropy, each label counting as much as it and its poster do.
 
     Args:
         logits: [B, G].
-        batch: Labels, masks and weights.
+        batch: Labels and weights.
         positives: Weight of each genre's positives [G].
         label_smoothing: Share of certainty taken from the labels.
 
@@ -69,7 +63,7 @@ def weighted_loss(
     losses = F.binary_cross_entropy_with_logits(
         logits, labels, pos_weight=positives, reduction="none"
     )
-    counted = batch.masks * batch.weights[:, None]
+    counted = batch.label_weights * batch.weights[:, None]
     return (losses * counted).sum() / counted.sum().clamp(min=1e-6)
 
 

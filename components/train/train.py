@@ -9,15 +9,23 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from components.train.architectures import ARCHITECTURES
-from components.train.data import EpochSampler, PosterDataset, Subset, make_loader, read_subset
+from components.train.data import (
+    EpochSampler,
+    PosterDataset,
+    Regimen,
+    Subset,
+    make_loader,
+    read_subset,
+)
 from components.train.device import autocast, cpu_count, pick_device
 from components.train.export import export
 from components.train.features import FeatureCache
-from components.train.loop import Batch, History, fit, positive_weights
+from components.train.loop import Batch, History, fit
 from components.train.model import PosterModel
 from components.train.settings import TrainSettings, resolve_settings
 from components.train.thresholds import calibrate, choose_thresholds
@@ -27,10 +35,13 @@ from marquee.catalog import Catalog
 from marquee.decision import decide
 from marquee.errors import DataError, DataGateFailed
 from marquee.images import Preprocessing
+from marquee.licences import COLUMNS as LICENCE_COLUMNS
+from marquee.licences import check_training_use
+from marquee.lineage import write_training_posters
 from marquee.log import progress
 from marquee.metrics import score
 from marquee.profile import reference_profile
-from marquee.settings import Settings
+from marquee.settings import LicenceSettings, Settings
 from marquee.split import TRAIN, VALIDATION, SplitPlan
 
 logger = logging.getLogger(__name__)
@@ -76,21 +87,22 @@ def train(
 
     Raises:
         DataError: The plan was made for another catalog.
-        DataGateFailed: A split has too few posters.
+        DataGateFailed: A split has too few posters, or the terms of some forbid training.
     """
     chosen = resolve_settings(name, settings)
     torch.manual_seed(chosen.seed)
     torch.set_num_threads(cpu_count())
-    plan, subsets = _read(catalog_uri, split_uri)
+    plan, posters, subsets = _read(catalog_uri, split_uri, settings.licence)
     model = ARCHITECTURES[name].build(len(plan.genres), chosen, weights)
     preprocessing = Preprocessing(height=chosen.height, width=chosen.width)
     logger.info(
         "train: %s on %d posters, %d to validate", name, *(len(part) for part in subsets.values())
     )
     run_fit = _fit_head if ARCHITECTURES[name].frozen_backbone else _fit_network
-    history, logits = run_fit(model, preprocessing, subsets, chosen)
+    regimen = Regimen(subsets[TRAIN], plan, chosen.seed)
+    history, logits = run_fit(model, preprocessing, subsets, regimen, chosen)
     info = _describe(name, plan, preprocessing, subsets[VALIDATION], logits, chosen, weights, run)
-    digest = _publish(model, preprocessing, info, bundle_uri)
+    digest = _publish(model, preprocessing, posters, info, bundle_uri)
     logger.info("train: bundle %s, version %s", bundle_uri, digest[:12])
     return TrainReport(
         architecture=name,
@@ -102,13 +114,19 @@ def train(
     )
 
 
-def _read(catalog_uri: str, split_uri: str) -> tuple[SplitPlan, dict[str, Subset]]:
+def _read(
+    catalog_uri: str, split_uri: str, licence: LicenceSettings
+) -> tuple[SplitPlan, pd.DataFrame, dict[str, Subset]]:
+    """Read the plan, where the posters that train come from, and the posters."""
     catalog, plan = Catalog(catalog_uri), SplitPlan.read(split_uri)
     if plan.balance["catalog_digest"] != catalog.manifest.digest:
         raise DataError(
             f"the split plan {split_uri} was made for another state of the catalog {catalog_uri}",
             remedy="run `marquee balance` again",
         )
+    provenance = catalog.frame(["film_id", "source", *LICENCE_COLUMNS])
+    posters = plan.frame[["poster_id", "split"]].merge(provenance, on="poster_id")
+    check_training_use(posters, licence)
     subsets = {split: read_subset(catalog, plan, split) for split in (TRAIN, VALIDATION)}
     for split, subset in subsets.items():
         if len(subset) < _FEWEST_POSTERS:
@@ -116,13 +134,14 @@ def _read(catalog_uri: str, split_uri: str) -> tuple[SplitPlan, dict[str, Subset
                 f"the split {split} has {len(subset)} posters",
                 remedy="bring more posters, or raise balance.validation",
             )
-    return plan, subsets
+    return plan, posters[posters["split"].isin(subsets)], subsets
 
 
 def _fit_head(
     model: PosterModel,
     preprocessing: Preprocessing,
     subsets: dict[str, Subset],
+    regimen: Regimen,
     settings: TrainSettings,
 ) -> tuple[History, NDArray[np.float32]]:
     """Train the head on cached features of the frozen backbone."""
@@ -135,13 +154,13 @@ def _fit_head(
     torch.set_num_threads(1)
     _start_normalisation(head.normalise, train_features)
     subset = subsets[TRAIN]
-    batch_size = min(settings.batch_size, len(subset))
+    batch_size = min(settings.batch_size, len(regimen))
 
     def batches(epoch: int) -> Iterator[Batch]:
-        order = np.random.default_rng([settings.seed, epoch]).permutation(len(subset))
+        order = regimen.rows(epoch)
         for start in range(0, len(order) - batch_size + 1, batch_size):
             rows = order[start : start + batch_size]
-            yield _batch(train_features[rows], subset, rows, torch.device("cpu"))
+            yield _batch(train_features[rows], subset, regimen, rows, torch.device("cpu"))
 
     def score_validation(scored: torch.nn.Module) -> NDArray[np.float32]:
         with torch.no_grad():
@@ -153,10 +172,10 @@ def _fit_head(
     history = fit(
         head,
         batches,
-        len(subset) // batch_size,
+        len(regimen) // batch_size,
         score_validation,
         subsets[VALIDATION].labels,
-        positive_weights(subset.labels),
+        torch.from_numpy(regimen.positives),
         plain,
     )
     return history, score_validation(head)
@@ -173,6 +192,7 @@ def _fit_network(
     model: PosterModel,
     preprocessing: Preprocessing,
     subsets: dict[str, Subset],
+    regimen: Regimen,
     settings: TrainSettings,
 ) -> tuple[History, NDArray[np.float32]]:
     """Train a whole network on the posters."""
@@ -182,8 +202,8 @@ def _fit_network(
     torch.set_num_threads(max(1, cpu_count() - settings.workers))
     model.to(device).to(memory_format=torch.channels_last)
     subset = subsets[TRAIN]
-    batch_size = min(settings.batch_size, len(subset))
-    sampler = EpochSampler(len(subset), settings.seed)
+    batch_size = min(settings.batch_size, len(regimen))
+    sampler = EpochSampler(len(regimen), regimen.rows)
     loader = make_loader(
         PosterDataset(subset, preprocessing, augment_seed=settings.seed),
         sampler,
@@ -196,7 +216,7 @@ def _fit_network(
         sampler.epoch = epoch
         with progress(f"epoch {epoch + 1}", len(loader)) as advance:
             for images, rows in loader:
-                yield _batch(images.to(device), subset, rows.numpy(), device)
+                yield _batch(images.to(device), subset, regimen, rows.numpy(), device)
                 advance(1)
 
     def score_validation(scored: torch.nn.Module) -> NDArray[np.float32]:
@@ -208,20 +228,24 @@ def _fit_network(
         len(loader),
         score_validation,
         subsets[VALIDATION].labels,
-        positive_weights(subset.labels),
+        torch.from_numpy(regimen.positives),
         settings,
     )
     return history, score_validation(model)
 
 
 def _batch(
-    inputs: torch.Tensor, subset: Subset, rows: NDArray[np.int64], device: torch.device
+    inputs: torch.Tensor,
+    subset: Subset,
+    regimen: Regimen,
+    rows: NDArray[np.int64],
+    device: torch.device,
 ) -> Batch:
     return Batch(
         inputs,
         torch.from_numpy(subset.labels[rows]).to(device),
-        torch.from_numpy(subset.masks[rows]).to(device),
-        torch.from_numpy(subset.weights[rows]).to(device),
+        torch.from_numpy(subset.label_weights[rows]).to(device),
+        torch.from_numpy(regimen.weights[rows]).to(device),
     )
 
 
@@ -291,13 +315,18 @@ def _environment(settings: TrainSettings, weights: str) -> dict[str, str]:
 
 
 def _publish(
-    model: PosterModel, preprocessing: Preprocessing, info: BundleInfo, bundle_uri: str
+    model: PosterModel,
+    preprocessing: Preprocessing,
+    posters: pd.DataFrame,
+    info: BundleInfo,
+    bundle_uri: str,
 ) -> str:
     near = bundle_uri.rstrip("/").rpartition("/")[0] or "."
     with storage.scratch_folder(near) as scratch:
         folder = scratch / "bundle"
         folder.mkdir()
         export(model, preprocessing, folder)
+        write_training_posters(folder, posters)
         digest = seal(folder, info)
         storage.replace_folder(folder, bundle_uri, last=SUMS_FILE)
     return digest

@@ -1,6 +1,7 @@
 """What the commands say, as a person sees it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -33,6 +34,7 @@ def marquee(*arguments, cwd=None):
         ("serve",),
         ("catalog",),
         ("catalog", "info"),
+        ("catalog", "purge"),
         ("pipeline", "compile"),
     ],
     ids=" ".join,
@@ -145,6 +147,90 @@ def test_catalog_info_and_digest(tmp_path):
     assert (info["rows"], info["parts"], info["quarantined"]) == (1, 1, 1)
     digest = marquee("catalog", "digest", tmp_path / "catalog").stdout
     assert digest == info["digest"] + "\n"
+
+
+@pytest.fixture(scope="module")
+def tmdb_run(tmp_path_factory):
+    """A run's catalog of own and TMDB's posters, with a registry beside it."""
+    from components.ingest.ingest import ingest
+    from components.ingest.sources.folder import FolderSource
+    from marquee.licences import TMDB
+    from marquee.registry import FileRegistry, Stage
+
+    run = tmp_path_factory.mktemp("run")
+    terms = {"source": "tmdb", "licence": TMDB, "expires_at": "2931-01-01"}
+    rows = [row("m0"), row("m1"), *(row(f"t{n}", tmdb_id=500 + n, **terms) for n in range(3))]
+    images = {f"{cells['id']}.jpg": encode(noise_poster(n)) for n, cells in enumerate(rows)}
+    ingest(FolderSource(str(write_folder(run / "in", rows, images))), str(run / "catalog"))
+    version = tiny_bundle(run / "bundle", trained_on=["m0", "t1"]).version
+    registry = FileRegistry(str(run / "registry"))
+    registry.register(str(run / "bundle"), {"version": version, "metrics": {}})
+    registry.move(version, Stage.CHAMPION, "the best")
+    return run
+
+
+def test_catalog_info_names_sources_terms_and_whom_to_credit(tmdb_run):
+    sentence = "This product uses TMDB and the TMDB APIs but is not endorsed, certified, or"
+    shown = marquee("catalog", "info", tmdb_run / "catalog").stdout
+    for words in ("tmdb (3)", "TMDB API Terms of Use (3)", "from 2931-01-01", sentence):
+        assert words in shown
+    info = json.loads(marquee("catalog", "info", tmdb_run / "catalog", "--json").stdout)
+    assert info["sources"] == {"tmdb": 3, "folder": 2}
+    assert info["licences"] == {"TMDB API Terms of Use": 3, "asserted by the user": 2}
+    assert (info["earliest_expiry"], info["expired"]) == ("2931-01-01T00:00:00+00:00", 0)
+    assert [text.startswith(sentence) for text in info["attributions"]] == [True]
+
+
+def test_catalog_info_of_an_emptied_catalog(tmp_path):
+    folder = write_folder(tmp_path / "in", [row("a")], {"a.jpg": encode(noise_poster(1))})
+    marquee("ingest", "--path", folder, "--out", tmp_path / "catalog")
+    result = marquee("catalog", "purge", tmp_path / "catalog", "--source", "folder")
+    assert result.returncode == 0
+    assert "there is no registry beside the catalog" in result.stdout
+    info = json.loads(marquee("catalog", "info", tmp_path / "catalog", "--json").stdout)
+    assert (info["rows"], info["sources"], info["attributions"]) == (0, {}, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give --source NAME, or --film ID"),
+        (("--source", "tmdb", "--expired"), "exactly one way"),
+        (("--expired", "--registry", "nowhere"), "there is no registry at nowhere"),
+    ],
+    ids=["no choice", "two choices", "no registry"],
+)
+def test_a_purge_that_is_not_clear_is_refused(arguments, message, tmdb_run):
+    result = marquee("catalog", "purge", tmdb_run / "catalog", *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+
+
+def test_a_purge_says_what_went_and_can_be_given_again(tmdb_run, tmp_path):
+    run = shutil.copytree(tmdb_run, tmp_path / "run")
+    command = ("catalog", "purge", run / "catalog")
+    dry = json.loads(marquee(*command, "--source", "tmdb", "--dry-run", "--json").stdout)
+    assert (dry["posters"], len(dry["models"]), dry["dry_run"]) == (3, 1, True)
+    by_film = marquee(*command, "--film", "500", "--film", "no such film")
+    assert by_film.returncode == 0
+    assert "posters      1 (1 rows" in by_film.stdout
+    assert "not found    film no such film" in by_film.stdout
+    result = marquee(*command, "--source", "tmdb", "--bundles")
+    assert result.returncode == 0
+    for words in ("posters      2", "its bundle is deleted", "was the champion", "Out of reach"):
+        assert words in result.stdout
+    again = marquee(*command, "--source", "tmdb", "--bundles")
+    assert again.returncode == 0
+    assert "Nothing matched; the catalog's sources are: folder" in again.stdout
+    assert json.loads(marquee("catalog", "info", run / "catalog", "--json").stdout)["rows"] == 2
+
+
+def test_a_purge_that_cannot_prove_it_fails(tmdb_run, tmp_path):
+    run = shutil.copytree(tmdb_run, tmp_path / "run")
+    (run / "catalog/backup.tar").write_bytes(b"no tar at all")
+    result = marquee("catalog", "purge", run / "catalog", "--source", "tmdb")
+    assert result.returncode == 5
+    assert "backup.tar: cannot be read" in result.stderr
 
 
 def test_an_empty_folder(tmp_path):

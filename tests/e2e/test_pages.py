@@ -10,9 +10,32 @@ import pytest
 from helpers import require_tool
 from PIL import Image
 
-from marquee.report import Banner, Heatmap, Lines, Table, Tiles, render, render_verdict
-from marquee.verdict import Check, Outcome, Verdict
+from marquee.report import (
+    Banner,
+    Checks,
+    Heatmap,
+    Lines,
+    Links,
+    Table,
+    Tiles,
+    ToDo,
+    render,
+    render_verdict,
+)
+from marquee.verdict import Check, Outcome, Severity, Verdict
 
+CHECKS = [
+    Check(
+        name=f"a {severity} check of many words",
+        outcome=Outcome.FAILED,
+        severity=severity,
+        measured="6,581 of 6,581 (100%): " + "averylongvaluewithoutaspace" * 3,
+        bound="at least 200 px for 90% of them",
+        blame=("tt0000001",) * 9,
+        remedy="fetch larger posters",
+    )
+    for severity in Severity
+]
 PAGE = render(
     "A page <of all blocks>",
     "with & without escapes",
@@ -40,6 +63,9 @@ PAGE = render(
             series={"loss": (3.0, 2.0, 1.5)},
             mark=2,
         ),
+        ToDo(title="What to do", checks=CHECKS),
+        Checks(title="All checks", groups={"images": CHECKS}),
+        Links(title="Beside", links=[("Data Docs", "data_docs/index.html", "all of it")]),
     ],
 )
 

@@ -91,6 +91,7 @@ def test_it_leaves_bundles_reports_and_a_registry(finished):
     assert {entry.stage for entry in registered} == {Stage.CANDIDATE}
     pages = {page.stem for page in (out / "reports").glob("*.html")}
     assert pages == {
+        "agreement",
         "validate",
         "balance",
         *(f"{step}-{name}" for step in ("train", "evaluate") for name in ("custom_cnn", "vgg16")),
@@ -134,6 +135,8 @@ def test_sigterm_ends_the_step_too_and_the_run_resumes(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 7
+    # The step keeps what it has, and ends.
+    time.sleep(2)
     rows = json.loads((out / "catalog/catalog.json").read_text())["rows"]
     assert rows < 100
     time.sleep(1)

@@ -11,6 +11,7 @@ from marquee import bundle as bundles
 from marquee import storage
 from marquee.bundle import BUNDLE_FILE, MODEL_FILE, SUMS_FILE, WEIGHTS_FILE, BundleInfo, load
 from marquee.errors import DataError
+from marquee.lineage import TRAINING_FILE, read_training_posters
 
 
 @pytest.fixture
@@ -138,3 +139,43 @@ def test_no_remote_bundle(bucket):
 
 def test_the_weights_stand_beside_the_model(sealed):
     assert "head.weight" in load_file(sealed.folder / WEIGHTS_FILE)
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def listed(request, tmp_path):
+    """A bundle that says which posters trained it, and its place."""
+    sealed = tiny_bundle(tmp_path / "listed", trained_on=["b", "a"])
+    if request.param == "disk":
+        return sealed, str(sealed.folder)
+    uri = request.getfixturevalue("bucket") + "/bundle"
+    for file in sealed.folder.iterdir():
+        storage.write_bytes(f"{uri}/{file.name}", file.read_bytes())
+    return sealed, uri
+
+
+def test_a_bundle_says_which_posters_trained_it(listed):
+    sealed, uri = listed
+    rows = read_training_posters(uri).to_dict("records")
+    assert [row["poster_id"] for row in rows] == ["a", "b"]
+    assert set(rows[0]) == {"poster_id", "film_id", "source", "licence", "split"}
+    assert TRAINING_FILE in (sealed.folder / SUMS_FILE).read_text()
+    storage.write_bytes(f"{uri}/{TRAINING_FILE}", b"other")
+    with pytest.raises(DataError, match="was changed after the bundle was sealed"):
+        read_training_posters(uri)
+    storage.remove(f"{uri}/{TRAINING_FILE}")
+    with pytest.raises(DataError, match="lacks training_posters"):
+        read_training_posters(uri)
+
+
+def test_an_older_bundle_has_no_list_of_posters(sealed, tmp_path):
+    assert read_training_posters(str(sealed.folder)) is None
+    assert load(str(sealed.folder)).version == sealed.version
+    with pytest.raises(DataError, match="no model bundle"):
+        read_training_posters(str(tmp_path / "nowhere"))
+
+
+def test_fetched_copies_are_forgotten(remote, sealed):
+    fetched = load(remote).folder
+    assert bundles.forget_fetched(sealed.version)
+    assert not fetched.exists()
+    assert not bundles.forget_fetched(sealed.version)

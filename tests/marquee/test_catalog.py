@@ -247,3 +247,14 @@ def test_relabelled_rows_have_the_digest_of_rows_written_so(uri):
     frame = Catalog(uri).frame()
     images = dict(Catalog(uri).stream_images(frame))
     assert all(images[poster.facts.poster_id] == poster.data for poster in anew)
+
+
+def test_a_change_of_licence_alone_is_kept(uri):
+    write(uri, [make_poster(number) for number in range(3)])
+    digest = Catalog(uri).manifest.digest
+    licences = {"imdb": "IMDb Non-Commercial Datasets"}
+    writer = CatalogWriter(uri, "test")
+    changed = writer.relabel(lambda facts: dataclasses.replace(facts, label_licences=licences))
+    assert changed == 3
+    assert Catalog(uri).frame(["label_licences"])["label_licences"].tolist() == [licences] * 3
+    assert Catalog(uri).manifest.digest == digest

@@ -1,11 +1,13 @@
 """A small model bundle, sealed like a trained one, made without torch in milliseconds."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pandas as pd
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
@@ -14,6 +16,7 @@ from marquee.bundle import EMBEDDING_SIZE, MODEL_FILE, WEIGHTS_FILE, Bundle, Bun
 from marquee.decision import Calibration
 from marquee.genres import label_set as genres_of
 from marquee.images import Preprocessing
+from marquee.lineage import write_training_posters
 
 CELLS = (6, 4)
 """Height and width of the evidence maps."""
@@ -27,6 +30,7 @@ def tiny_bundle(
     height: int = 24,
     width: int = 16,
     seed: int = 0,
+    trained_on: Sequence[str] | None = None,
     **info: Any,
 ) -> Bundle:
     """Write a bundle whose model weighs the colours of a poster's 6 x 4 cells.
@@ -38,6 +42,8 @@ def tiny_bundle(
         height: Input height in px, a multiple of 6.
         width: Input width in px, a multiple of 4.
         seed: Chooses the weights: another seed is another model.
+        trained_on: The ids of the posters that trained it; without them the bundle is like one
+            of before such lists were sealed.
         info: What `bundle.json` shall say instead.
 
     Returns:
@@ -48,6 +54,10 @@ def tiny_bundle(
     weights = _weights(len(genres), seed)
     onnx.save(_model(weights, height, width), folder / MODEL_FILE)
     save_file(weights, folder / WEIGHTS_FILE)
+    if trained_on is not None:
+        facts = {"source": "test", "licence": "CC0-1.0", "split": "train"}
+        rows = [{"poster_id": name, "film_id": name, **facts} for name in trained_on]
+        write_training_posters(folder, pd.DataFrame(rows))
     content = dataclasses.replace(_info(genres, label_set, height, width, seed), **info)
     seal(folder, content)
     return Bundle(folder, content)

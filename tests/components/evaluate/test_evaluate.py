@@ -1,9 +1,15 @@
+import shutil
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from components.balance.balance import balance
 from components.evaluate.evaluate import evaluate
 from components.evaluate.page import evaluation_page
-from marquee.errors import DataError
+from marquee.catalog import SCHEMA
+from marquee.errors import DataError, DataGateFailed
 from marquee.settings import BalanceSettings
 from marquee.split import SplitPlan
 
@@ -68,3 +74,15 @@ def test_a_bundle_for_other_genres_is_refused(drawn_bundles, drawn_catalog, draw
     plan = _other_plan(drawn_split, tmp_path, label_set="all18")
     with pytest.raises(DataError, match="the split plan is for all18"):
         evaluate(drawn_bundles["custom_cnn"], drawn_catalog, plan)
+
+
+def test_posters_that_expired_since_are_not_tested_on(
+    drawn_bundles, drawn_catalog, drawn_split, tmp_path
+):
+    catalog = shutil.copytree(drawn_catalog, tmp_path / "catalog")
+    for part in catalog.glob("parts/*/posters.parquet"):
+        table, column = pq.read_table(part), SCHEMA.get_field_index("expires_at")
+        past = pa.array([datetime(2020, 1, 1, tzinfo=UTC)] * len(table), SCHEMA.field(column).type)
+        pq.write_table(table.set_column(column, SCHEMA.field(column), past), part)
+    with pytest.raises(DataGateFailed, match="have expired"):
+        evaluate(drawn_bundles["custom_cnn"], str(catalog), drawn_split)

@@ -1,7 +1,10 @@
 """Training on drawn films: what comes out, that it repeats, and what is refused."""
 
+import dataclasses
 import hashlib
 import json
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +18,14 @@ from components.train.data import augment, random_for, read_subset
 from components.train.features import FeatureCache
 from components.train.settings import DEFAULTS, TrainSettings, resolve_settings
 from components.train.train import train
+from marquee import licences
 from marquee.bundle import load
-from marquee.catalog import Catalog
+from marquee.catalog import Catalog, CatalogWriter
 from marquee.engine import Engine
-from marquee.errors import DataError, UsageError
+from marquee.errors import DataError, DataGateFailed, UsageError
 from marquee.images import Preprocessing, decode, preprocess
-from marquee.settings import Settings
+from marquee.lineage import read_training_posters
+from marquee.settings import LicenceSettings, Settings
 from marquee.split import SplitPlan
 
 PREPROCESSING = Preprocessing(height=48, width=32)
@@ -130,6 +135,63 @@ def test_a_plan_of_another_state_of_the_catalog_is_refused(drawn_catalog, drawn_
     stale.write(str(tmp_path / "split"))
     with pytest.raises(DataError, match="another state of the catalog"):
         train(drawn_catalog, str(tmp_path / "split"), "custom_cnn", "random", "unused", Settings())
+
+
+@pytest.fixture
+def under_terms(drawn_catalog, drawn_split, tmp_path):
+    """The drawn catalog and its plan, but the posters of one split are under other terms."""
+
+    def make(split, **terms):
+        uri, plan = str(tmp_path / "catalog"), SplitPlan.read(drawn_split)
+        shutil.copytree(drawn_catalog, uri)
+        ids = set(plan.ids(split)[:5])
+
+        def change(facts):
+            changes = {"title": f"{facts.title} again", **terms}
+            return dataclasses.replace(facts, **changes) if facts.poster_id in ids else facts
+
+        writer = CatalogWriter(uri, "test")
+        assert writer.relabel(change) == 5
+        digest = {"catalog_digest": writer.publish().digest}
+        SplitPlan(plan.frame, plan.balance | digest).write(str(tmp_path / "split"))
+        return uri, str(tmp_path / "split")
+
+    return make
+
+
+FORBIDDEN = {
+    "TMDB": ("train", {"licence": licences.TMDB}, "TMDB's terms of use"),
+    "TMDB in validation": ("validation", {"licence": licences.TMDB}, "licence.tmdb_agreement"),
+    "TMDB in the test": ("test", {"licence": licences.TMDB}, "written agreement"),
+    "IMDb's labels": ("train", {"label_licences": {"imdb": licences.IMDB}}, "licence.imdb_agreem"),
+    "expired": ("train", {"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}, "5 posters have expi"),
+}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_posters_whose_terms_forbid_it_train_nothing(name, under_terms, tmp_path):
+    split, terms, words = FORBIDDEN[name]
+    with pytest.raises(DataGateFailed) as caught:
+        train(*under_terms(split, **terms), "custom_cnn", "random", str(tmp_path / "b"), Settings())
+    assert words in str(caught.value)
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "b").exists()
+
+
+def test_an_agreement_lets_them_train_and_the_bundle_names_them(under_terms, tmp_path):
+    catalog, split = under_terms("train", licence=licences.TMDB, source="tmdb")
+    settings = Settings(
+        train={**TINY_CNN, "epochs": 1}, licence=LicenceSettings(tmdb_agreement="contract 7")
+    )
+    bundle = train(catalog, split, "custom_cnn", "random", str(tmp_path / "b"), settings).bundle_uri
+    rows = read_training_posters(bundle)
+    plan = SplitPlan.read(split)
+    for name in ("train", "validation"):
+        assert rows.loc[rows["split"] == name, "poster_id"].tolist() == plan.ids(name)
+    assert set(rows["split"]) == {"train", "validation"}
+    assert rows.loc[rows["source"] == "tmdb", "licence"].tolist() == [licences.TMDB] * 5
+    assert rows["film_id"].notna().all()
+    assert load(bundle).version
 
 
 def test_settings_of_one_architecture_win_over_the_common_ones():
