@@ -2,5 +2,12 @@
 
 import runpy
 
-for script in ("drawn_difficulty", "real_posters"):
+for script in (
+    "drawn_difficulty",
+    "poster_stage",
+    "validate_scale",
+    "balance_scale",
+    "scale",
+    "real_posters",
+):
     runpy.run_module(f"benchmarks.{script}", run_name="__main__")

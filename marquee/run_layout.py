@@ -7,8 +7,6 @@ from typing import Any
 
 from marquee import storage
 from marquee.errors import UsageError
-from marquee.report import render_verdict
-from marquee.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -83,11 +81,6 @@ class RunLayout:
         if artifact:
             Path(artifact).parent.mkdir(parents=True, exist_ok=True)
             Path(artifact).write_text(page, encoding="utf-8")
-
-    def write_verdict(self, gate: str, verdict: Verdict, artifact: str = "") -> None:
-        """Write a gate's verdict, for machines and for people."""
-        storage.write_text(self.verdict(gate), verdict.to_json())
-        self.write_page(gate, render_verdict(verdict), artifact)
 
     def claim(self, posters: dict[str, Any], settings: dict[str, Any]) -> None:
         """Store what the run is made of; refuse a folder whose catalog has other posters.

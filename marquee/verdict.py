@@ -10,7 +10,7 @@ from typing import Any, Self
 from marquee.contract import check_schema_version, parse_json
 from marquee.errors import DataGateFailed, Inconclusive, MarqueeError, QualityGateFailed
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _FAILURES: dict[str, type[MarqueeError]] = {"data": DataGateFailed}
 
@@ -23,6 +23,17 @@ class Outcome(enum.StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+class Severity(enum.StrEnum):
+    """What it means if a check does not hold."""
+
+    CRITICAL = "critical"
+    """The gate stays shut."""
+    WARNING = "warning"
+    """People should know; the gate opens all the same."""
+    INFO = "info"
+    """Worth a look when something else is odd."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """One measured value against its bound."""
@@ -31,10 +42,28 @@ class Check:
     outcome: Outcome
     measured: str
     bound: str
+    severity: Severity = Severity.CRITICAL
     blame: tuple[str, ...] = ()
-    """The rows or slices to blame, the worst first."""
+    """The rows or slices to blame, or the first of them."""
+    blamed: int = 0
+    """How many are to blame in all; 0 if `blame` names them all."""
     remedy: str = ""
     """What to do next; empty if the check passed."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it passed."""
+        return self.outcome is Outcome.PASSED
+
+    def blame_text(self, most: int) -> str:
+        """Name who is to blame, such as `p1, p2 and 40 more`.
+
+        Args:
+            most: How many to name at most.
+        """
+        named = self.blame[:most]
+        more = max(self.blamed, len(self.blame)) - len(named)
+        return ", ".join(named) + (f" and {more:,} more" if more and named else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,25 +78,33 @@ class Verdict:
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     schema_version: int = SCHEMA_VERSION
 
+    def broken(self, severity: Severity) -> list[Check]:
+        """Give the checks of a severity that did not pass."""
+        return [check for check in self.checks if check.severity is severity and not check.holds]
+
     @property
     def outcome(self) -> Outcome:
-        """Failed if any check failed, else inconclusive if any is, else passed."""
-        outcomes = {check.outcome for check in self.checks}
+        """Failed if a critical check failed, else inconclusive if one is, else passed."""
+        outcomes = {check.outcome for check in self.broken(Severity.CRITICAL)}
         for outcome in (Outcome.FAILED, Outcome.INCONCLUSIVE):
             if outcome in outcomes:
                 return outcome
         return Outcome.PASSED
 
     def sentence(self) -> str:
-        """Say the verdict in a sentence, worst checks named."""
-        worst = [check for check in self.checks if check.outcome is not Outcome.PASSED]
+        """Say the verdict in a sentence: what failed in detail, warnings and notes by name."""
         head = f"The {self.gate} gate {_VERBS[self.outcome]}"
-        if not worst:
-            return f"{head}: all {len(self.checks)} checks hold."
-        details = "; ".join(
-            f"{check.name}: {check.measured} (asked: {check.bound})" for check in worst
-        )
-        return f"{head}: {details}."
+        asides = [self._aside(severity) for severity in _ASIDES if self.broken(severity)]
+        details = [_detail(check) for check in self.broken(Severity.CRITICAL)]
+        if details:
+            return ". ".join([f"{head}: {'; '.join(details)}", *asides]) + "."
+        if asides:
+            return f"{head} with {', and '.join(asides)}."
+        return f"{head}: all {len(self.checks)} checks hold."
+
+    def _aside(self, severity: Severity) -> str:
+        names = [check.name for check in self.broken(severity)]
+        return f"{len(names)} {_ASIDES[severity]}{'s' * (len(names) > 1)}: {'; '.join(names)}"
 
     def to_json(self) -> str:
         """Write the verdict as JSON, its outcome and sentence included."""
@@ -91,10 +128,7 @@ class Verdict:
         """
         document: dict[str, Any] = parse_json(text, where)
         check_schema_version(document, SCHEMA_VERSION, where)
-        checks = tuple(
-            Check(**item | {"outcome": Outcome(item["outcome"]), "blame": tuple(item["blame"])})
-            for item in document["checks"]
-        )
+        checks = tuple(_read_check(item) for item in document["checks"])
         return cls(
             gate=document["gate"],
             subject=document["subject"],
@@ -112,7 +146,8 @@ class Verdict:
         """
         if self.outcome is Outcome.PASSED:
             return
-        remedies = dict.fromkeys(check.remedy for check in self.checks if check.remedy)
+        critical = self.broken(Severity.CRITICAL)
+        remedies = dict.fromkeys(check.remedy for check in critical if check.remedy)
         failure = _FAILURES.get(self.gate, QualityGateFailed)
         error = Inconclusive if self.outcome is Outcome.INCONCLUSIVE else failure
         raise error(self.sentence(), remedy="; ".join(remedies))
@@ -123,3 +158,25 @@ _VERBS = {
     Outcome.FAILED: "failed",
     Outcome.INCONCLUSIVE: "is inconclusive",
 }
+
+_ASIDES = {Severity.WARNING: "warning", Severity.INFO: "note"}
+_NAMED = 3
+"""How many rows a sentence names."""
+
+
+def _detail(check: Check) -> str:
+    blame = check.blame_text(_NAMED)
+    first = f"; see {blame}" if blame else ""
+    return f"{check.name}: {check.measured} (asked: {check.bound}{first})"
+
+
+def _read_check(item: dict[str, Any]) -> Check:
+    """Read a check; version 1 knew no severities, every check of it was critical."""
+    return Check(
+        **item
+        | {
+            "outcome": Outcome(item["outcome"]),
+            "severity": Severity(item.get("severity", Severity.CRITICAL)),
+            "blame": tuple(item["blame"]),
+        }
+    )

@@ -12,11 +12,14 @@ def validate(
     run_uri: str, catalog_digest: str, overrides: dict[str, str], report: Output[HTML]
 ) -> str:  # fmt: skip
     """Judge the catalog; a failed gate fails the step, and the run stops here."""
-    from components.validate.validate import validate as judge
+    from components.validate import page, validate
     from marquee import settings, step
 
     with step.step("validate", run_uri) as layout:
-        verdict = judge(layout.catalog, settings.load(overrides).validate)
-        layout.write_verdict("validate", verdict, report.path)
-        verdict.raise_unless_passed()
-    return verdict.outcome.value
+        bounds = settings.load(overrides)
+        found = validate.validate(layout.catalog, bounds)
+        found.write(f"{run_uri}/validate")
+        text = page.validation_page(found, bounds.validate, "../validate")
+        layout.write_page("validate", text, report.path)
+        found.verdict.raise_unless_passed()
+    return found.verdict.outcome.value

@@ -1,173 +1,127 @@
-"""Validate: the data gate, Great Expectations on the catalog's facts."""
+"""Validate: the data gate. What it expects is in `expectations.py`."""
 
 import logging
-import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
-# Great Expectations calls home unless told not to, and stalls without a network.
-os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-
-import great_expectations as gx
-import great_expectations.expectations as gxe
 import pandas as pd
-from great_expectations.data_context.types.base import ProgressBarsConfig
 
+from components.validate.expectations import SCHEMA, themes
+from components.validate.suite import Finding, Suite
+from components.validate.tables import COLUMNS, Tables, column_types, derive
+from marquee import licences, storage
 from marquee.catalog import Catalog
-from marquee.eras import FIRST_YEAR, LAST_YEAR
-from marquee.images import MAX_PIXELS, MIN_SIDE
-from marquee.settings import ValidateSettings
-from marquee.verdict import Check, Outcome, Verdict
+from marquee.settings import Settings
+from marquee.verdict import Severity, Verdict
 
-# It announces its temporary folders.
-logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
+VERDICT_FILE = "verdict.json"
+FAILURES_FILE = "failures.csv"
+DOCS_FOLDER = "data_docs"
 
-COLUMNS: tuple[str, ...] = (
-    "poster_id",
-    "film_id",
-    "title",
-    "year",
-    "genres",
-    "licence",
-    "sha256",
-    "width",
-    "height",
-    "contrast",
-)
-BLANK_CONTRAST = 0.01
-"""A poster whose luma varies by less than this (standard deviation, 0..1) is blank."""
-_BLAMED = 20
+logger = logging.getLogger(__name__)
 
 
-def validate(catalog_uri: str, settings: ValidateSettings) -> Verdict:
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What the data gate found."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    tables: Tables | None
+    """What was judged; None if not even the columns were right."""
+    quarantined: int
+    attributions: tuple[str, ...]
+    """Sentences that must stand where this data is shown."""
+    suite: Suite
+
+    def write(self, uri: str) -> None:
+        """Write the verdict, all rows to blame, and the Data Docs.
+
+        Args:
+            uri: The folder or URI that gets `verdict.json`, `failures.csv` and `data_docs/`.
+        """
+        storage.write_text(storage.join(uri, VERDICT_FILE), self.verdict.to_json())
+        with storage.scratch_folder(uri) as scratch:
+            self.suite.write_docs(scratch / DOCS_FOLDER)
+            storage.replace_folder(scratch / DOCS_FOLDER, storage.join(uri, DOCS_FOLDER))
+            lists = scratch / "lists"
+            lists.mkdir()
+            self.write_failures(lists / FAILURES_FILE)
+            # A file, not a string: a catalog may be wrong in each row and respect.
+            if storage.is_local(uri):
+                (lists / FAILURES_FILE).replace(storage.local_path(uri) / FAILURES_FILE)
+            else:
+                storage.publish_folder(lists, uri)
+
+    def write_failures(self, file: Path) -> None:
+        """List every row that breaks an expectation: check, severity, row, value.
+
+        Args:
+            file: The CSV file to write.
+        """
+        columns = ["check", "severity", "row", "value"]
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            pd.DataFrame(columns=columns).to_csv(stream, index=False)
+            for found in self.findings:
+                rows = found.failures.assign(check=found.check.name, severity=found.check.severity)
+                rows[columns].to_csv(stream, index=False, header=False)
+
+
+def validate(catalog_uri: str, settings: Settings) -> Validation:
     """Judge whether a catalog can train a model.
 
     Args:
         catalog_uri: The catalog.
-        settings: The bounds.
+        settings: The bounds, the written agreements, and what balance takes for near duplicates.
 
     Returns:
-        The verdict of the data gate; it blames the offending poster ids.
+        What the data gate found; its verdict blames the offending poster ids.
     """
     catalog = Catalog(catalog_uri)
-    frame = catalog.frame(COLUMNS)
     manifest = catalog.manifest
-    return Verdict(
-        gate="data",
-        subject=f"catalog {manifest.digest}",
-        checks=(
-            *check_frame(frame, settings),
-            _quarantine_check(manifest.rows, manifest.quarantined, settings),
-        ),
+    validation = judge(
+        catalog.frame(COLUMNS), settings, manifest.quarantined, f"catalog {manifest.digest}"
     )
+    for check in validation.verdict.broken(Severity.WARNING):
+        logger.warning("validate: %s: %s (asked: %s)", check.name, check.measured, check.bound)
+    return validation
 
 
-def _derive(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add the columns that expectations need: they know numbers, not lists or pixels."""
-    return frame.assign(
-        genre_count=frame["genres"].map(len),
-        short_side=frame[["width", "height"]].min(axis=1),
-        pixels=frame["width"] * frame["height"],
-    ).drop(columns="genres")
-
-
-def _expectations(settings: ValidateSettings) -> dict[str, gxe.Expectation]:
-    """The suite: what is checked, by the name people read."""
-    return {
-        "number of posters": gxe.ExpectTableRowCountToBeBetween(min_value=settings.min_posters),
-        "poster ids are unique": gxe.ExpectColumnValuesToBeUnique(column="poster_id"),
-        "every poster has a film": gxe.ExpectColumnValuesToNotBeNull(column="film_id"),
-        "every poster has a licence": gxe.ExpectColumnValuesToNotBeNull(column="licence"),
-        "image hashes are sha256": gxe.ExpectColumnValuesToMatchRegex(
-            column="sha256", regex="^[0-9a-f]{64}$"
-        ),
-        "every poster has 1 to 19 genres": gxe.ExpectColumnValuesToBeBetween(
-            column="genre_count", min_value=1, max_value=19
-        ),
-        "years are known": gxe.ExpectColumnValuesToNotBeNull(
-            column="year", mostly=1 - settings.max_unknown_year_share
-        ),
-        "years are release years": gxe.ExpectColumnValuesToBeBetween(
-            column="year", min_value=FIRST_YEAR, max_value=LAST_YEAR
-        ),
-        "posters are large enough": gxe.ExpectColumnValuesToBeBetween(
-            column="short_side", min_value=MIN_SIDE
-        ),
-        "posters are small enough": gxe.ExpectColumnValuesToBeBetween(
-            column="pixels", max_value=MAX_PIXELS
-        ),
-        "posters are not blank": gxe.ExpectColumnValuesToBeBetween(
-            column="contrast",
-            min_value=BLANK_CONTRAST,
-            mostly=1 - settings.max_blank_share,
-        ),
-    }
-
-
-def check_frame(frame: pd.DataFrame, settings: ValidateSettings) -> list[Check]:
-    """Run the suite.
+def judge(
+    frame: pd.DataFrame, settings: Settings, quarantined: int = 0, subject: str = "catalog"
+) -> Validation:
+    """Judge the rows of a catalog.
 
     Args:
         frame: One row a poster with `COLUMNS`.
-        settings: The bounds.
+        settings: As for `validate`.
+        quarantined: How many rows were refused when the catalog was made.
+        subject: What is judged, for the verdict.
 
     Returns:
-        One check an expectation.
+        What the data gate found.
     """
-    frame = _derive(frame)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    batch = (
-        context.data_sources.add_pandas("catalog")
-        .add_dataframe_asset("posters")
-        .add_batch_definition_whole_dataframe("all")
-        .get_batch({"dataframe": frame})
-    )
-    result_format = {"result_format": "COMPLETE", "unexpected_index_column_names": ["poster_id"]}
-    return [
-        _to_check(name, expectation, batch.validate(expectation, result_format=result_format))
-        for name, expectation in _expectations(settings).items()
-    ]
-
-
-def _to_check(name: str, expectation: gxe.Expectation, result: object) -> Check:
-    document = result.to_json_dict()  # type: ignore[attr-defined]
-    found = document["result"]
-    blame = [str(row["poster_id"]) for row in found.get("unexpected_index_list") or []]
-    passed = bool(document["success"])
-    return Check(
-        name=name,
-        outcome=Outcome.PASSED if passed else Outcome.FAILED,
-        measured=_measured(found),
-        bound=_bound(expectation),
-        blame=() if passed else tuple(blame[:_BLAMED]),
-        remedy="" if passed else "mend or remove these posters at their source and ingest again",
-    )
-
-
-def _measured(found: dict[str, object]) -> str:
-    if "observed_value" in found:
-        return str(found["observed_value"])
-    return f"{found['unexpected_count']} of {found['element_count']} break it"
-
-
-def _bound(expectation: gxe.Expectation) -> str:
-    low = getattr(expectation, "min_value", None)
-    high = getattr(expectation, "max_value", None)
-    mostly = float(getattr(expectation, "mostly", 1.0))
-    parts = [
-        f"at least {low:,g}" if low is not None else "",
-        f"at most {high:,.10g}" if high is not None else "",
-        f"for {mostly:.0%} of the posters" if mostly < 1 else "",
-    ]
-    return " ".join(filter(None, parts)) or "for every poster"
-
-
-def _quarantine_check(rows: int, quarantined: int, settings: ValidateSettings) -> Check:
-    share = quarantined / max(rows + quarantined, 1)
-    passed = share <= settings.max_quarantined_share
-    return Check(
-        name="share of rows in quarantine",
-        outcome=Outcome.PASSED if passed else Outcome.FAILED,
-        measured=f"{share:.1%} ({quarantined} of {rows + quarantined})",
-        bound=f"at most {settings.max_quarantined_share:.1%}",
-        remedy="" if passed else "see quarantine.jsonl in the catalog, and mend the rows",
+    now = datetime.now(UTC)
+    suite, tables = Suite(subject, now), None
+    findings = suite.run(SCHEMA, {"columns": column_types(frame)})
+    attributions: list[str] = []
+    if findings[0].check.holds:
+        obstacles = licences.obstacles(frame, settings.licence, now)
+        attributions = licences.attributions(frame)
+        bits = settings.balance.near_duplicate_bits
+        tables = derive(frame, obstacles, quarantined, settings.validate, bits, now)
+        # Its lists and maps weigh most, and nobody needs them any more.
+        del frame
+        expected = themes(settings.validate, now, obstacles)
+        findings += suite.run(expected, vars(tables))
+    return Validation(
+        verdict=Verdict(
+            gate="data", subject=subject, checks=tuple(found.check for found in findings)
+        ),
+        findings=tuple(findings),
+        tables=tables,
+        quarantined=quarantined,
+        attributions=tuple(attributions),
+        suite=suite,
     )

@@ -76,22 +76,26 @@ def ingest(
 
 def validate(
     catalog: str = _CATALOG,
-    out: str | None = typer.Option(None, metavar="DIR", help="Write verdict.json and .html here."),
+    out: str | None = typer.Option(
+        None, metavar="DIR", help="Write the verdict, its page, all failures and Data Docs here."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the verdict as JSON."),
     overrides: list[str] = SET,
 ) -> None:
     """Judge whether a catalog can train a model (exit code 3 if not)."""
+    from components.validate.page import validation_page
     from components.validate.validate import validate as judge
     from marquee import storage
-    from marquee.report import render_verdict
     from marquee.settings import load, parse_overrides
 
-    verdict = judge(catalog, load(parse_overrides(overrides)).validate)
+    settings = load(parse_overrides(overrides))
+    found = judge(catalog, settings)
     if out:
-        storage.write_text(storage.join(out, "verdict.json"), verdict.to_json())
-        storage.write_text(storage.join(out, "verdict.html"), render_verdict(verdict))
-    typer.echo(verdict.to_json() if as_json else verdict.sentence())
-    verdict.raise_unless_passed()
+        found.write(out)
+        page = validation_page(found, settings.validate)
+        storage.write_text(storage.join(out, "verdict.html"), page)
+    typer.echo(found.verdict.to_json() if as_json else found.verdict.sentence())
+    found.verdict.raise_unless_passed()
 
 
 def balance(

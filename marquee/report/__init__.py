@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from marquee.report.charts import Bars, Dumbbell, StackedBars, number_text, ticks
+from marquee.report.charts import Bars, Dumbbell, StackedBars, ticks
 from marquee.report.checks import Checks, ToDo
 from marquee.verdict import Verdict
 
@@ -80,8 +80,10 @@ class Heatmap:
     values: Sequence[Sequence[float]]
     totals: Sequence[float]
     """What each row's values are shares of."""
+    shades: Sequence[Sequence[float]] = ()
+    """How strongly to colour each cell (0..1), where not by its share of the row."""
     percent: bool = False
-    """Write values as shares, and nothing where there is nothing."""
+    """Write values as whole per cents, and nothing where they come to none."""
     note: str = ""
     kind: str = "heatmap"
 
@@ -203,7 +205,6 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
-    environment.filters["share"] = lambda value: number_text(value, percent=True)
     return environment.get_template("page.html")
 
 

@@ -59,7 +59,7 @@ class StackedBars:
                 if value:
                     box = (across(x) - width / 2, floor[n], width, height(value))
                     bars[name].append((*(round(number, 2) for number in box), x, value))
-        x_ticks = [tick for tick in ticks(first, last) if first <= tick <= last]
+        x_ticks = [tick for tick in ticks(first, last, most=8) if first <= tick <= last]
         return {
             "height": bottom + 40,
             "floor": bottom,
@@ -138,6 +138,8 @@ class Bars:
     rows: Sequence[str]
     panels: dict[str, Sequence[float | None]]
     """Panel to one value a row; None draws no bar."""
+    captions: Sequence[str] = ()
+    """A line below each panel's name."""
     strong: str = ""
     """The panel to stress; without it none is."""
     reference: Sequence[float] = ()
@@ -153,35 +155,44 @@ class Bars:
         Returns:
             For the template: height of the box, row names, panels with their bars and ticks.
         """
-        top, pitch, gap, text = 30, 20, 16, 44
+        top, pitch, gap, text = 48 if self.captions else 30, 20, 16, 44
         width = (WIDTH - _LABELS - gap * len(self.panels)) / len(self.panels)
         values = [value for panel in self.panels.values() for value in panel if value is not None]
         scale = (width - text) / (max([*values, *self.reference]) or 1.0)
         lines = [top + pitch * n for n in range(len(self.rows))]
+        marks: Sequence[float | None] = self.reference or [None] * len(lines)
         panels = []
         for n, (name, panel) in enumerate(self.panels.items()):
             left = _LABELS + gap + n * (width + gap)
             bars = [
                 None
                 if value is None
-                else (y, round(scale * value, 1), number_text(value, self.percent))
-                for y, value in zip(lines, panel, strict=True)
-            ]
-            marks = [
-                (y, round(left + scale * value, 1))
-                for y, value in zip(lines, self.reference, strict=bool(self.reference))
+                else {
+                    "y": y,
+                    "width": round(scale * value, 1),
+                    # Words stand clear of the tick, too.
+                    "text_x": round(left + scale * max(value, mark or 0.0) + 6, 1),
+                    "text": number_text(value, self.percent),
+                }
+                for y, value, mark in zip(lines, panel, marks, strict=True)
             ]
             panels.append(
                 {
                     "name": name,
+                    "caption": self.captions[n] if self.captions else "",
                     "left": round(left, 1),
                     "strong": name == self.strong,
                     "bars": bars,
-                    "marks": marks,
+                    "marks": [
+                        (y, round(left + scale * mark, 1))
+                        for y, mark in zip(lines, marks, strict=True)
+                        if mark is not None
+                    ],
                 }
             )
         return {
             "height": top + pitch * len(self.rows) + 4,
+            "top": top,
             "rows": list(zip(lines, self.rows, strict=True)),
             "panels": panels,
         }
@@ -195,19 +206,20 @@ def number_text(value: float, percent: bool) -> str:
         percent: Whether it is a share to be written in per cent.
     """
     if percent:
-        return f"{value:.0%}" if abs(value) >= 0.1 or value == 0 else f"{value:.1%}"
+        return f"{value:.0%}" if abs(value) >= 0.0995 or value == 0 else f"{value:.1%}"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.2g}"
 
 
-def ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Give round numbers, 1, 2 or 5 times a power of ten apart, that enclose a range.
 
     Args:
         low: Its lower end.
         high: Its upper end.
+        most: Steps that the range may span.
     """
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span))
-    step = next(size * power for size in (0.1, 0.2, 0.5, 1.0, 2.0) if span / (size * power) <= 6)
+    step = next(size * power for size in (0.1, 0.2, 0.5, 1.0, 2.0) if span / (size * power) <= most)
     first, last = math.floor(low / step), math.ceil(high / step)
     return [round(step * n, 12) for n in range(first, max(last, first + 1) + 1)]

@@ -33,9 +33,11 @@ class ToDo:
         return cls(title="What to do", checks=broken, note=note)
 
     def items(self) -> list[dict[str, Any]]:
-        """Give the checks for the template."""
+        """Give the checks for the template; what was measured may name who is to blame."""
         return [
-            vars(check) | _state(check) | {"blamed": check.blame_text(_NAMED)}
+            vars(check)
+            | _state(check)
+            | {"blamed": "" if _named(check) else check.blame_text(_NAMED)}
             for check in self.checks
         ]
 
@@ -53,15 +55,21 @@ class Checks:
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """Give the groups for the template."""
         return {
-            name: [vars(check) | _state(check) for check in checks]
+            name: [
+                vars(check) | _state(check) | {"word": WORDS[check.severity]} for check in checks
+            ]
             for name, checks in self.groups.items()
         }
+
+
+def _named(check: Check) -> bool:
+    return all(name.replace("_", " ") in check.measured for name in check.blame)
 
 
 def _state(check: Check) -> dict[str, str]:
     """Say in a word, and a colour, how a check came out."""
     if check.holds:
-        return {"state": "holds", "tone": "holds"}
+        return {"state": "ok", "tone": "ok"}
     if check.outcome is Outcome.INCONCLUSIVE:
         return {"state": "unclear", "tone": "warning"}
     return {"state": WORDS[check.severity], "tone": check.severity.value}

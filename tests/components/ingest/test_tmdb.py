@@ -142,7 +142,13 @@ LICENCES = {
 @pytest.mark.parametrize("name", LICENCES)
 def test_no_server_of_tmdb_can_give_another_licence(name):
     base_url, configuration, expected = LICENCES[name]
-    assert licence_of(base_url, configuration) == expected
+    assert licence_of([base_url], configuration) == expected
+
+
+def test_images_of_tmdb_are_tmdbs_whoever_lists_them():
+    ours = {"marquee": {"licence": "CC0-1.0"}}
+    urls = ["http://127.0.0.1:1/3", "https://image.tmdb.org/t/p"]
+    assert licence_of(urls, ours) == licences.TMDB
 
 
 def test_slices_adapt_until_they_fit_and_cover_every_film(serve, tmp_path):

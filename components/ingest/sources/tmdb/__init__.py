@@ -144,11 +144,12 @@ class _Offers:
         known: Known,
     ) -> None:
         self._settings = settings
+        self._languages = [word.strip() for word in settings.languages.split(",")]
         self._api = api
         self._source = source
         self._known = known
-        self._licence = licence_of(settings.base_url, configuration)
         base = settings.image_base_url or configuration["images"]["secure_base_url"]
+        self._licence = licence_of((settings.base_url, base), configuration)
         self._images = f"{base.rstrip('/')}/{settings.poster_size}"
         now = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         self._expires_at = now + timedelta(days=settings.retention_days)
@@ -175,7 +176,7 @@ class _Offers:
             document = self._api.movie(tmdb_id)
         except NotFound:
             return Skipped("no longer at TMDB")
-        path = choose_poster(document, self._settings.languages.split(","))
+        path = choose_poster(document, self._languages)
         facts = self._facts(tmdb_id, document, f"{self._settings.poster_size}{path}")
         if path is None:
             return Skipped(f"no poster in {self._settings.languages}")

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import threading
+from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -246,23 +247,27 @@ class TmdbApi:
         return changed
 
 
-def licence_of(base_url: str, configuration: Document) -> str:
+def licence_of(urls: Iterable[str], configuration: Document) -> str:
     """Say what the content of an API is under.
 
     Args:
-        base_url: Where the API is.
+        urls: Where the API and the images are.
         configuration: What it answered to `/configuration`. A server of ours names the licence of
             its drawn posters there; TMDB itself cannot.
 
     Returns:
         A licence of `marquee.licences`, or the one that our server names.
     """
-    host = (urlsplit(base_url).hostname or "").rstrip(".").casefold()
-    if any(host == name or host.endswith(f".{name}") for name in _TMDB_HOSTS):
+    if any(map(_is_tmdbs, urls)):
         return licences.TMDB
     ours = configuration.get("marquee")
     named = ours.get("licence") if isinstance(ours, dict) else None
     return str(named) if named else licences.TMDB
+
+
+def _is_tmdbs(url: str) -> bool:
+    host = (urlsplit(url).hostname or "").rstrip(".").casefold()
+    return any(host == name or host.endswith(f".{name}") for name in _TMDB_HOSTS)
 
 
 def _parse(response: requests.Response, needs: tuple[str, ...]) -> Document:

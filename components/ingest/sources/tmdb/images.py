@@ -13,7 +13,6 @@ import aiohttp
 import tenacity
 
 from components.ingest.sources.tmdb.retry import (
-    BUSY,
     Pacer,
     TemporaryError,
     Throttled,
@@ -26,6 +25,7 @@ from marquee.settings import TmdbSettings
 _LARGEST = 32 * 2**20
 _ATTEMPTS = 10
 _LOST_IN_A_ROW = 10
+_GONE = (404, 410)
 
 
 class ImageHost:
@@ -122,11 +122,11 @@ class ImageHost:
                 if response.status == 429:
                     self._pacer.pause(1.0 if asked is None else asked)
                     raise Throttled("HTTP 429", asked)
-                if response.status in BUSY:
-                    raise TemporaryError(f"HTTP {response.status}", asked)
-                raise InvalidImage(
-                    f"{url} answered HTTP {response.status}", remedy="choose another poster there"
-                )
+                if response.status in _GONE:
+                    raise InvalidImage(
+                        f"{url} answered HTTP {response.status}", remedy="run again another day"
+                    )
+                raise TemporaryError(f"HTTP {response.status}", asked)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise TemporaryError(type(error).__name__) from None
 

@@ -1,7 +1,7 @@
 """Cuts TMDB's films into spans of release dates that it can list, and lists them."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -9,6 +9,7 @@ from typing import Self
 
 from components.ingest.sources.tmdb.api import Document, TmdbApi
 from marquee.errors import DataError, UsageError
+from marquee.log import progress
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +114,11 @@ def list_films(api: TmdbApi, span: Slice, executor: Executor) -> dict[int, Docum
 
 
 def _pages(read: Callable[[int], Document], executor: Executor) -> list[Document]:
-    first = read(1)
-    rest: Iterable[Document] = executor.map(read, range(2, int(first["total_pages"]) + 1))
-    return [first, *rest]
+    pages = [read(1)]
+    last = int(pages[0]["total_pages"])
+    with progress("list films", last) as advance:
+        advance(1)
+        for page in executor.map(read, range(2, last + 1)):
+            pages.append(page)
+            advance(1)
+    return pages

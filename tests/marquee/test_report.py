@@ -1,0 +1,160 @@
+"""Blocks of a page: where a chart's points lie, and what the page says."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from marquee.report import Banner, Bars, Dumbbell, Heatmap, StackedBars, render
+from marquee.report.charts import WIDTH, number_text, ticks
+
+STACKED = StackedBars(
+    title="Films by year",
+    x_label="year",
+    x=(1999, 2001, 2002),
+    series={"train": (3, 1, 0), "test": (1, 1, 4)},
+    mark=2001.5,
+    mark_label="the cut",
+)
+DUMBBELL = Dumbbell(
+    title="Before and after",
+    rows=("Drama", "War"),
+    points={"before": (0.4, 0.02), "after": (0.3, None)},
+)
+BARS = Bars(
+    title="Strategies",
+    rows=("Drama", "War"),
+    panels={"none": (0.4, 0.1), "sampler": (0.2, None)},
+    strong="sampler",
+    reference=(0.4, 0.1),
+    reference_name="in the catalog",
+)
+
+
+def svg(page):
+    (found,) = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    return ElementTree.fromstring(found)
+
+
+def test_bars_stand_on_each_other_and_measure_their_values():
+    placed = STACKED.place()
+    bars = {
+        (name, at): (y, height)
+        for name, found in placed["bars"].items()
+        for _, y, _, height, at, _ in found
+    }
+    assert ("train", 2002) not in bars  # nothing is drawn for nothing
+    train, test = bars["train", 1999], bars["test", 1999]
+    assert train[0] + train[1] == pytest.approx(placed["floor"], abs=0.02)
+    assert test[0] + test[1] == pytest.approx(train[0], abs=0.02)
+    assert train[1] == pytest.approx(3 * test[1], abs=0.05)
+    assert bars["test", 2002][1] == pytest.approx(4 * test[1], abs=0.05)
+
+
+def test_a_year_without_films_leaves_a_gap_and_the_mark_falls_between_years():
+    placed = STACKED.place()
+    left = {at: x for found in placed["bars"].values() for x, _, _, _, at, _ in found}
+    assert left[2001] - left[1999] == pytest.approx(2 * (left[2002] - left[2001]), abs=0.02)
+    (width,) = {width for found in placed["bars"].values() for _, _, width, _, _, _ in found}
+    middle = (left[2001] + left[2002] + width) / 2
+    assert placed["mark"] == pytest.approx(middle, abs=0.1)
+
+
+def test_dots_lie_on_one_scale_and_a_missing_value_has_none():
+    drama, war = DUMBBELL.place()["rows"]
+    labels = {text: x for x, text in DUMBBELL.place()["x_ticks"]}
+    assert drama["dots"] == [labels["40%"], labels["30%"]]
+    assert drama["span"] == (labels["30%"], labels["40%"])
+    assert war["dots"][1] is None
+    assert (drama["change"], war["change"]) == ("40% → 30%", "2.0% → 2.0%")
+
+
+def test_panels_share_a_scale_and_mark_the_reference():
+    none, sampler = BARS.place()["panels"]
+    assert none["bars"][0]["width"] == pytest.approx(2 * sampler["bars"][0]["width"], abs=0.1)
+    assert sampler["bars"][1] is None
+    assert (none["strong"], sampler["strong"]) == (False, True)
+    for panel in (none, sampler):
+        marks = [x - panel["left"] for _, x in panel["marks"]]
+        assert marks == pytest.approx([bar["width"] for bar in none["bars"]], abs=0.15)
+    # The tick of 0.4 stands right of the bar of 0.2: its words stand right of both.
+    assert sampler["bars"][0]["text_x"] > sampler["marks"][0][1]
+
+
+@pytest.mark.parametrize("block", [STACKED, DUMBBELL, BARS], ids=lambda block: block.kind)
+def test_a_chart_is_sound_svg_inside_its_box(block):
+    drawing = svg(render("Page", "", [block]))
+    _, _, width, height = map(float, drawing.get("viewBox").split())
+    assert width == WIDTH
+    for node in drawing.iter():
+        for name, limit in (("x", width), ("cx", width), ("y", height), ("cy", height)):
+            assert 0 <= float(node.get(name, 0)) <= limit
+        if node.tag == "rect":
+            assert float(node.get("x")) + float(node.get("width")) <= width
+    assert drawing.get("aria-label") == block.title
+
+
+@pytest.mark.parametrize(
+    ("block", "count"),
+    [
+        (StackedBars(title="x", x_label="", x=(2000,), series={"a": (0,)}), 0),
+        (Dumbbell(title="x", rows=("a",), points={"p": (None,)}), 0),
+        (Bars(title="x", rows=("a",), panels={"p": (0.0,)}), 1),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_a_chart_of_nothing_is_drawn_all_the_same(block, count):
+    drawing = svg(render("Page", "", [block]))
+    shapes = [node for node in drawing.iter() if node.tag in ("rect", "circle")]
+    assert len(shapes) == count
+
+
+def test_a_heatmap_of_shares_leaves_empty_cells_blank():
+    page = render(
+        "Page",
+        "",
+        [
+            Heatmap(
+                title="Matrix",
+                rows=("a",),
+                columns=("b", "c", "d"),
+                values=((0.5, 0.031, 0.0),),
+                shades=((1.0, 0.5, 0.0),),
+                totals=(1.0,),
+                percent=True,
+            )
+        ],
+    )
+    cells = re.findall(r"heat\), ([\d.]+)\)\">(.*?)</td>", page)
+    assert cells == [("0.74", "50%"), ("0.39", "3%"), ("0.04", "")]
+
+
+def test_the_foot_names_whom_the_data_is_from():
+    note = Banner(outcome="note", sentence="x")
+    page = render("Page", "", [note], footer=["From <TMDB>."])
+    assert "<footer>\n  <p>From &lt;TMDB&gt;.</p>" in page
+    assert "<footer>" not in render("Page", "", [note])
+
+
+@pytest.mark.parametrize(
+    ("value", "percent", "text"),
+    [
+        (0.123, True, "12%"),
+        (0.0312, True, "3.1%"),
+        (0.0, True, "0%"),
+        (0.0997, True, "10%"),
+        (1234.4, False, "1,234"),
+        (12.0, False, "12"),
+        (0.456, False, "0.46"),
+    ],
+)
+def test_numbers_are_written_short(value, percent, text):
+    assert number_text(value, percent) == text
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.013, 0.47), (1894, 2017), (5, 5), (0, 0)])
+def test_ticks_are_round_and_enclose_the_range(low, high):
+    found = ticks(low, high)
+    assert found[0] <= low
+    assert high <= found[-1]
+    assert 2 <= len(found) <= 9
