@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from marquee.report import Banner, Bars, Dumbbell, Heatmap, StackedBars, render
+from marquee.report import Banner, Bars, Dumbbell, Heatmap, StackedBars, Table, render
 from marquee.report.charts import WIDTH, number_text, ticks
 
 STACKED = StackedBars(
@@ -158,3 +158,10 @@ def test_ticks_are_round_and_enclose_the_range(low, high):
     assert found[0] <= low
     assert high <= found[-1]
     assert 2 <= len(found) <= 9
+
+
+def test_a_cell_without_a_number_has_no_bar():
+    table = Table(title="t", columns=("a", "b"), rows=[("x", 0.5), ("y", float("nan"))], bars=(1,))
+    page = render("page", "", [table])
+    assert page.count('class="bar"') == 1
+    assert "nan%" not in page
