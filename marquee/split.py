@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ from marquee.contract import check_schema_version, parse_json
 from marquee.errors import DataError
 from marquee.genres import label_set as genres_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SPLIT_FILE = "split.parquet"
 BALANCE_FILE = "balance.json"
 
@@ -27,12 +28,14 @@ SCHEMA = pa.schema(
         ("group_id", pa.string()),
         ("split", pa.string()),
         ("weight", pa.float32()),
-        ("label_mask", pa.list_(pa.bool_())),
+        ("repeats", pa.uint8()),
+        ("label_weights", pa.list_(pa.float32())),
     ]
 )
 """Columns of split.parquet: `group_id` keeps a film, its near-duplicates and its collection
-together; `weight` is how much a poster counts in training; `label_mask` [G] says which of its
-labels count in the loss."""
+together; `weight` is how much a poster counts in training, mean 1: in the loss or in the draw, as
+the strategy says; `repeats` is how often an epoch shows it; `label_weights` [G] (0..1) is how much
+each of its labels counts in the loss. Validation and test rows have 1 everywhere."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class SplitPlan:
     frame: pd.DataFrame
     """One row a poster with the columns of `SCHEMA`."""
     balance: dict[str, Any]
-    """The content of balance.json: label set, catalog digest, distributions before and after."""
+    """The content of balance.json: label set, catalog digest, strategy, and what the page shows."""
 
     @property
     def label_set(self) -> str:
@@ -55,11 +58,44 @@ class SplitPlan:
         return genres_of(self.label_set)
 
     @property
+    def strategy(self) -> str:
+        """How training uses the weights; see `BalanceSettings.strategy`."""
+        return str(self.balance["strategy"])
+
+    @property
+    def class_weights(self) -> dict[str, float] | None:
+        """What a positive label of each genre weighs in the loss, a negative one being 1.
+
+        None in a plan of version 1: training then finds them from its labels.
+        """
+        return self.balance.get("class_weights")
+
+    @property
     def digest(self) -> str:
-        """The sha256 (64 hex digits) over which poster is in which split."""
+        """The sha256 (64 hex digits) over which poster is in which split.
+
+        Weights are left out: bundles trained by any strategy share a test set, and can be compared.
+        """
         pairs = sorted(zip(self.frame["poster_id"], self.frame["split"], strict=True))
         text = f"{self.label_set}\n" + "".join(f"{poster}\0{split}\n" for poster, split in pairs)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def training_digest(self) -> str:
+        """The sha256 (64 hex digits) over all that training reads of the plan and the catalog.
+
+        What caches a training goes by this: a label that was mended, or sources that no longer
+        agree, can change weights without moving a poster to another split.
+        """
+        names = ("catalog_digest", "strategy", "class_weights")
+        facts = [self.digest, *(self.balance.get(name) for name in names)]
+        rows = self.frame.sort_values("poster_id")
+        total = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        total.update(rows["weight"].to_numpy(np.float32).tobytes())
+        total.update(rows["repeats"].to_numpy(np.uint8).tobytes())
+        for weights in rows["label_weights"]:
+            total.update(np.asarray(weights, dtype=np.float32).tobytes())
+        return total.hexdigest()
 
     def ids(self, split: str) -> list[str]:
         """Give the poster ids of a split, sorted."""
@@ -71,7 +107,7 @@ class SplitPlan:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         storage.write_bytes(storage.join(uri, SPLIT_FILE), sink.getvalue().to_pybytes())
-        document = {"schema_version": SCHEMA_VERSION, **self.balance}
+        document = {**self.balance, "schema_version": SCHEMA_VERSION}
         storage.write_text(storage.join(uri, BALANCE_FILE), json.dumps(document, indent=2) + "\n")
 
     @classmethod
@@ -94,4 +130,17 @@ class SplitPlan:
             raise DataError(
                 f"no split plan at {uri} ({error})", remedy="make one with `marquee balance`"
             ) from None
+        if balance["schema_version"] == 1:
+            frame, balance = _from_version_1(frame, balance)
         return cls(frame, balance)
+
+
+def _from_version_1(
+    frame: pd.DataFrame, balance: dict[str, Any]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Give a plan of version 1 as one of today: it knew one strategy, and masks of yes and no."""
+    masks = frame.pop("label_mask")
+    frame["repeats"] = np.uint8(1)
+    frame["label_weights"] = masks.map(lambda mask: np.asarray(mask, dtype=np.float32))
+    frame.loc[frame["split"] != TRAIN, "weight"] = np.float32(1)
+    return frame, {**balance, "strategy": "class_weights"}

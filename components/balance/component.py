@@ -12,7 +12,7 @@ def balance(
     run_uri: str, catalog_digest: str, label_set: str, overrides: dict[str, str],
     report: Output[HTML],
 ) -> str:  # fmt: skip
-    """Deal the catalog's films into training, validation and test; give the plan's digest."""
+    """Deal the catalog's films into three splits and weigh them; give what training goes by."""
     from components.balance import balance, page
     from marquee import settings, step
 
@@ -20,4 +20,4 @@ def balance(
         plan = balance.balance(layout.catalog, label_set, settings.load(overrides).balance)
         plan.write(layout.split)
         layout.write_page("balance", page.balance_page(plan), report.path)
-    return plan.digest
+    return plan.training_digest

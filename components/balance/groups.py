@@ -1,7 +1,7 @@
 """Groups of posters that must stay in one split: a film, its look-alikes, its collection."""
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from marquee.duplicates import near_duplicates
+
 IDENTITIES: tuple[str, ...] = ("film_id", "imdb_id", "tmdb_id", "collection_id")
 """Posters that share one of these belong together."""
+_BATCH = 1_000_000
 
 
 def group_posters(frame: pd.DataFrame, near_duplicate_bits: int) -> NDArray[np.int64]:
@@ -23,14 +26,34 @@ def group_posters(frame: pd.DataFrame, near_duplicate_bits: int) -> NDArray[np.i
     Returns:
         N group numbers.
     """
-    hashes = np.array([int(value, 16) for value in frame["perceptual_hash"]], dtype=np.uint64)
-    edges = [
-        *(_chain(frame[name]) for name in IDENTITIES),
-        *near_duplicates(hashes, near_duplicate_bits),
-    ]
-    left, right = np.concatenate(edges, axis=1)
-    graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(len(frame),) * 2)
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+    if frame.empty:
+        return np.zeros(0, dtype=np.int64)
+    # Thousands of posters may share one hash, such as a placeholder's. They are chained like those
+    # that share a film, and one of each stands for them among the look-alikes.
+    _, ones = np.unique(frame["perceptual_hash"].to_numpy(), return_index=True)
+    hashes = np.array([int(value, 16) for value in frame["perceptual_hash"].iloc[ones]], np.uint64)
+    same = (_chain(frame[name]) for name in (*IDENTITIES, "perceptual_hash"))
+    alike = (ones[pairs] for pairs in near_duplicates(hashes, near_duplicate_bits))
+    groups = np.arange(len(frame))
+    for left, right in _batches(chain(same, alike)):
+        edges = (groups[left], groups[right])
+        graph = coo_array((np.ones(len(left), np.int32), edges), shape=(len(frame),) * 2)
+        groups = connected_components(graph, directed=False)[1][groups]
+    return groups.astype(np.int64)
+
+
+def _batches(edges: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+    """Give edges a million or so at a time: a crowd of look-alikes has as many as its square."""
+    held: list[NDArray[np.int64]] = []
+    count = 0
+    for pairs in edges:
+        held.append(pairs)
+        count += pairs.shape[1]
+        if count >= _BATCH:
+            yield np.concatenate(held, axis=1)
+            held, count = [], 0
+    if held:
+        yield np.concatenate(held, axis=1)
 
 
 def _chain(column: pd.Series) -> NDArray[np.int64]:
@@ -39,28 +62,3 @@ def _chain(column: pd.Series) -> NDArray[np.int64]:
     order = np.argsort(codes, kind="stable")
     same = (codes[order][1:] == codes[order][:-1]) & (codes[order][1:] >= 0)
     return np.stack([order[:-1][same], order[1:][same]])
-
-
-def near_duplicates(hashes: NDArray[np.uint64], bits: int) -> Iterator[NDArray[np.int64]]:
-    """Find pairs of hashes that differ in `bits` bits or fewer.
-
-    Cut into bits + 1 bands, two such hashes agree in one band at least (pigeonhole), so only
-    hashes that share a band are compared.
-
-    Args:
-        hashes: N 64-bit hashes.
-        bits: Largest Hamming distance.
-
-    Yields:
-        Edges [2, E] between row numbers; a pair may come more than once.
-    """
-    edges = np.linspace(0, 64, bits + 2).astype(int)
-    for low, high in pairwise(edges):
-        band = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
-        order = np.argsort(band, kind="stable")
-        starts = np.flatnonzero(np.diff(band[order], prepend=band[order][:1] + np.uint64(1)))
-        for rows in np.split(order, starts[1:]):
-            if len(rows) > 1:
-                distance = np.bitwise_count(hashes[rows][:, None] ^ hashes[rows][None, :])
-                first, second = np.nonzero(np.triu(distance <= bits, k=1))
-                yield np.stack([rows[first], rows[second]])
