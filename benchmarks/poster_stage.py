@@ -77,10 +77,10 @@ class PosterStage:
 
 
 @contextlib.contextmanager
-def server(films: int, cache: Path) -> Iterator[str]:
+def server(films: int, cache: Path, prepare: str = SIZE) -> Iterator[str]:
     """Start `marquee tmdb-server` with all posters drawn; give its root URL."""
     command = [sys.executable, "-m", "marquee", "tmdb-server", "--films", str(films), "--port", "0"]
-    command += ["--cache", str(cache), "--prepare", SIZE]
+    command += ["--cache", str(cache), *(["--prepare", prepare] if prepare else [])]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     try:
@@ -100,8 +100,8 @@ def poster_urls(root: str) -> list[str]:
     urls = []
     with ThreadPoolExecutor(8) as executor:
         for span in plan(api, Slice(date(1874, 1, 1), date(2026, 12, 31)), 500):
-            films = list_films(api, span, executor).values()
-            urls += [f"{root}/t/p/{SIZE}{film['poster_path']}" for film in films]
+            films = list_films(api, span, executor)
+            urls += [f"{root}/t/p/{SIZE}{film['poster_path']}" for _, film in films]
     return urls
 
 

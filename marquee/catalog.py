@@ -19,6 +19,7 @@ import tarfile
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -252,6 +253,10 @@ def digest_of(row_digests: dict[str, str]) -> str:
     return total.hexdigest()
 
 
+class PartMissing(DataError):
+    """A part that the catalog lists is not there."""
+
+
 class Catalog:
     """Read access to a catalog, by row and by image.
 
@@ -313,7 +318,7 @@ class Catalog:
         try:
             return read_rows(uri, columns).assign(part=part)
         except FileNotFoundError:
-            raise DataError(
+            raise PartMissing(
                 f"{uri} is listed in the catalog but missing",
                 remedy="restore it, or ingest again into a new catalog",
             ) from None
@@ -394,13 +399,14 @@ class _Row(NamedTuple):
 
     source_digest: bytes
     row_digest: bytes
+    retrieved_at: datetime
     expires_at: datetime | None
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         """Take what matters of a row of the catalog."""
         source, content = bytes.fromhex(row["source_digest"]), bytes.fromhex(row["row_digest"])
-        return cls(source, content, row["expires_at"])
+        return cls(source, content, row["retrieved_at"], row["expires_at"])
 
 
 _Rows = dict[str, _Row]
@@ -426,24 +432,42 @@ class CatalogWriter:
         self._part_rows = part_rows
         self._pending: list[Poster] = []
         self._pending_bytes = 0
-        self._refusals: list[Refusal] = []
+        self.refusals: list[Refusal] = []
+        """What this writer put into quarantine."""
         self._manifest = Manifest()
         self._rows: _Rows = {}
         if storage.exists(storage.join(uri, CATALOG_FILE)):
             self._load(Catalog(uri))
 
-    def _load(self, catalog: Catalog) -> None:
-        """Learn what is in the catalog; of a longer list of parts, read the new ones only."""
+    def _load(self, catalog: Catalog, written: Mapping[str, _Rows] | None = None) -> None:
+        """Learn what is in a catalog; of a longer list of parts, read the new ones only.
+
+        Args:
+            catalog: The catalog.
+            written: Rows of parts that this writer has just written, and need not read.
+        """
         known, parts = self._manifest.parts, catalog.manifest.parts
-        grown = parts[: len(known)] == known
-        new = Catalog.of(self.uri, dataclasses.replace(catalog.manifest, parts=parts[len(known) :]))
-        frame = (new if grown else catalog).frame(["source_digest", "row_digest", "expires_at"])
-        rows = {
-            poster_id: _Row(bytes.fromhex(source), bytes.fromhex(row), _moment(expires))
-            for poster_id, source, row, expires, _ in frame.itertuples(index=False)
+        if parts[: len(known)] != known:
+            known, self._rows = (), {}
+        rows = dict(self._rows)
+        for part in parts[len(known) :]:
+            rows |= (written or {}).get(part) or self._rows_of(part)
+        self._rows, self._manifest = rows, catalog.manifest
+
+    def _rows_of(self, part: str) -> _Rows:
+        names = ["source_digest", "row_digest", "retrieved_at", "expires_at"]
+        catalog = Catalog.of(self.uri, Manifest(parts=(part,)))
+        return {
+            poster_id: _Row(
+                bytes.fromhex(source),
+                bytes.fromhex(row),
+                retrieved.to_pydatetime(),
+                _moment(expires),
+            )
+            for poster_id, source, row, retrieved, expires, _ in catalog.frame(names).itertuples(
+                index=False
+            )
         }
-        self._rows = self._rows | rows if grown else rows
-        self._manifest = catalog.manifest
 
     def held(self, poster_id: str) -> str:
         """Give the `Facts.digest` of what the catalog holds under an id, or nothing."""
@@ -453,7 +477,8 @@ class CatalogWriter:
     @property
     def known(self) -> "Known":
         """What the catalog holds, for a source that need not offer it again."""
-        return Known(self.uri, self._rows, self._manifest.checkpoints)
+        refused = frozenset(refusal.id for refusal in _read_quarantine(self.uri))
+        return Known(self.uri, self._rows, self._manifest.checkpoints, refused)
 
     def add(self, poster: Poster) -> None:
         """Add a poster, or supersede the one with its id; publish when a part is full."""
@@ -464,7 +489,7 @@ class CatalogWriter:
 
     def refuse(self, refusal: Refusal) -> None:
         """Put something that cannot be used into quarantine."""
-        self._refusals.append(refusal)
+        self.refusals.append(refusal)
 
     def drop_refusals(self, goes: Callable[[Refusal], bool]) -> int:
         """Take refusals of any source out of quarantine.
@@ -494,14 +519,16 @@ class CatalogWriter:
             Conflict: Other writers keep publishing into this catalog.
         """
         items = [(poster.row(), poster.data) for poster in self._pending]
-        added = {row["poster_id"]: _Row.of(row) for row, _ in items}
-        parts = [_write_part(self.uri, items)] if items else []
+        written = {}
+        if items:
+            rows = {row["poster_id"]: _Row.of(row) for row, _ in items}
+            written = {_write_part(self.uri, items): rows}
 
-        def append(listed: tuple[str, ...]) -> list[str]:
+        def append(catalog: Catalog) -> list[str]:
             # A part that is listed already moves to the end: its rows supersede what came since.
-            return [*(part for part in listed if part not in parts), *parts]
+            return [*(part for part in catalog.manifest.parts if part not in written), *written]
 
-        self._publish_list(append, lambda rows: rows | added, checkpoint)
+        self._publish_list(append, written, checkpoint)
         self._pending, self._pending_bytes = [], 0
         return self._manifest
 
@@ -535,24 +562,29 @@ class CatalogWriter:
         gone, places = set(poster_ids), superseded or {}
         if not gone and not places:
             return 0
-        catalog = Catalog(self.uri)
-        rewritten = {
-            part: _rewrite_part(catalog, part, gone, places.get(part, ()))
-            for part in catalog.manifest.parts
-        }
+        before = set(self._rows)
+        self._rewrite(
+            lambda catalog, part: _rewrite_part(catalog, part, gone, places.get(part, ()))
+        )
+        return len(before - set(self._rows))
 
-        def replace(listed: tuple[str, ...]) -> list[str]:
-            parts = [rewritten.get(part, part) for part in listed]
-            return [part for part in parts if part is not None]
+    def compact(self) -> None:
+        """Remove superseded rows, and their bytes, where they are a quarter of a part or more."""
+        seen = Catalog(self.uri)
+        frame = seen.frame([])
+        newest = dict(zip(frame["poster_id"], frame["part"], strict=True))
 
-        def drop(rows: _Rows) -> _Rows:
-            return {name: row for name, row in rows.items() if name not in gone}
+        def rewrite(catalog: Catalog, part: str) -> str | None:
+            if part not in seen.manifest.parts:
+                return part
+            rows = pq.read_table(
+                pa.BufferReader(storage.read_bytes(catalog.part_uri(part))),
+                columns=["poster_id", "shard_offset"],
+            ).to_pylist()
+            old = {row["shard_offset"] for row in rows if newest[row["poster_id"]] != part}
+            return _rewrite_part(catalog, part, (), old) if 4 * len(old) >= len(rows) else part
 
-        before = len(self._rows)
-        self._publish_list(replace, drop)
-        for part in set(rewritten) - set(self._manifest.parts):
-            storage.remove(storage.join(self.uri, PARTS_FOLDER, part))
-        return before - len(self._rows)
+        self._rewrite(rewrite)
 
     def relabel(self, change: Callable[[Facts], Facts]) -> int:
         """Change facts of posters that are in the catalog, without asking their sources again.
@@ -563,56 +595,68 @@ class CatalogWriter:
         Returns:
             How many posters have new facts.
         """
-        catalog = Catalog(self.uri)
-        frame = catalog.frame([])
-        newest = dict(zip(frame["poster_id"], frame["part"], strict=True))
-        changed: _Rows = {}
-        rewritten = {}
-        for part in catalog.manifest.parts:
-            rewritten[part] = _relabel_part(catalog, part, newest, change, changed)
-
-        def replace(listed: tuple[str, ...]) -> list[str]:
-            return [rewritten.get(part, part) for part in listed]
-
-        if changed:
-            self._publish_list(replace, lambda rows: rows | changed)
-        for part in set(rewritten) - set(self._manifest.parts):
-            storage.remove(storage.join(self.uri, PARTS_FOLDER, part))
+        changed: set[str] = set()
+        self._rewrite(lambda catalog, part: _relabel_part(catalog, part, change, changed))
         return len(changed)
+
+    def _rewrite(self, rewrite: Callable[[Catalog, str], str | None]) -> None:
+        """Put rewritten parts in place of those there are, also of those that others add meanwhile.
+
+        Args:
+            rewrite: Writes a part anew and gives its name: the old one if nothing changes, None
+                if nothing is left.
+        """
+        rewritten: dict[str, str | None] = {}
+
+        def replace(catalog: Catalog) -> list[str]:
+            for part in catalog.manifest.parts:
+                if part not in rewritten:
+                    rewritten[part] = rewrite(catalog, part)
+            parts = [rewritten[part] for part in catalog.manifest.parts]
+            return [part for part in parts if part is not None]
+
+        self._publish_list(replace)
+        made = {part for part in rewritten.values() if part is not None}
+        for part in (made | set(rewritten)) - set(self._manifest.parts):
+            storage.remove(storage.join(self.uri, PARTS_FOLDER, part))
 
     def _publish_list(
         self,
-        change_parts: Callable[[tuple[str, ...]], list[str]],
-        change_rows: Callable[[_Rows], _Rows],
+        change_parts: Callable[[Catalog], list[str]],
+        written: Mapping[str, _Rows] | None = None,
         checkpoint: datetime | None = None,
     ) -> None:
         """Apply a change to the newest list; begin again when another writer was faster."""
         uri = storage.join(self.uri, CATALOG_FILE)
-        _replace_refusals(self.uri, lambda refusal: refusal.source == self._source, self._refusals)
+        _replace_refusals(self.uri, lambda refusal: refusal.source == self._source, self.refusals)
         reached = {} if checkpoint is None else {self._source: checkpoint.isoformat()}
-        published = self._rows, self._manifest
 
         def merge(data: bytes | None) -> bytes:
-            nonlocal published
-            if data is not None:
-                newest = Manifest.from_json(data, uri)
-                if newest.parts != self._manifest.parts:
-                    self._load(Catalog.of(self.uri, newest))
-                self._manifest = newest
-            rows = change_rows(self._rows)
-            manifest = Manifest(
-                # Two parts may have become one: it stands where its rows superseded others.
-                parts=tuple(dict.fromkeys(change_parts(self._manifest.parts)[::-1]))[::-1],
-                rows=len(rows),
+            try:
+                return build(data)
+            except (FileNotFoundError, PartMissing):
+                if storage.read_versioned(uri)[0] == data:
+                    raise
+                # Another writer put rewritten parts in place of those that were listed.
+                raise storage.Conflict(f"{uri} changed", remedy="run again") from None
+
+        def build(data: bytes | None) -> bytes:
+            newest = Manifest() if data is None else Manifest.from_json(data, uri)
+            # Two parts may have become one: it stands where its rows superseded others.
+            parts = change_parts(Catalog.of(self.uri, newest))[::-1]
+            listed = dataclasses.replace(newest, parts=tuple(dict.fromkeys(parts))[::-1])
+            self._load(Catalog.of(self.uri, listed), written)
+            digests = {name: row.row_digest.hex() for name, row in self._rows.items()}
+            self._manifest = dataclasses.replace(
+                listed,
+                rows=len(self._rows),
                 quarantined=len(_read_quarantine(self.uri)),
-                digest=digest_of({name: row.row_digest.hex() for name, row in rows.items()}),
-                checkpoints=self._manifest.checkpoints | reached,
+                digest=digest_of(digests),
+                checkpoints=newest.checkpoints | reached,
             )
-            published = rows, manifest
-            return manifest.to_json()
+            return self._manifest.to_json()
 
         storage.update(uri, merge)
-        self._rows, self._manifest = published
 
 
 def _moment(value: pd.Timestamp) -> datetime | None:
@@ -626,13 +670,20 @@ class Known:
         uri: The catalog.
         rows: Its rows, by poster_id.
         checkpoints: When each source was last read to its end.
+        refused: The ids in its quarantine.
     """
 
-    def __init__(self, uri: str, rows: Mapping[str, _Row], checkpoints: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        rows: Mapping[str, _Row],
+        checkpoints: Mapping[str, str],
+        refused: Container[str] = (),
+    ) -> None:
         self.checkpoints = {name: datetime.fromisoformat(at) for name, at in checkpoints.items()}
+        self.refused = refused
         self._uri = uri
         self._rows = rows
-        self._images: dict[str, tuple[str, str, int, int]] | None = None
 
     def __contains__(self, poster_id: str) -> bool:
         return poster_id in self._rows
@@ -640,6 +691,10 @@ class Known:
     def expires_at(self, poster_id: str) -> datetime | None:
         """Say when a poster of the catalog expires; None if it does not."""
         return self._rows[poster_id].expires_at
+
+    def retrieved_at(self, poster_id: str) -> datetime:
+        """Say when a poster of the catalog was retrieved."""
+        return self._rows[poster_id].retrieved_at
 
     def image(self, poster_id: str, image_ref: str) -> bytes | None:
         """Read a poster's bytes from the catalog.
@@ -651,19 +706,19 @@ class Known:
         Returns:
             The bytes, or None if the catalog holds another image of this poster, or none.
         """
-        if self._images is None:
-            self._images = self._index()
-        ref, part, offset, size = self._images.get(poster_id, ("", "", 0, 0))
-        return Catalog(self._uri).read_image(part, offset, size) if ref == image_ref else None
+        if poster_id not in self._rows:
+            return None
+        catalog, places = self._images
+        ref, part, offset, size = places.get(poster_id, ("", "", 0, 0))
+        return catalog.read_image(part, offset, size) if ref == image_ref else None
 
-    def _index(self) -> dict[str, tuple[str, str, int, int]]:
-        if not self._rows:
-            return {}
-        frame = Catalog(self._uri).frame(["image_ref", "shard_offset", "size"])
-        places = zip(
-            *(frame[name] for name in ("image_ref", "part", "shard_offset", "size")), strict=True
-        )
-        return dict(zip(frame["poster_id"], places, strict=True))
+    @cached_property
+    def _images(self) -> tuple[Catalog, dict[str, tuple[str, str, int, int]]]:
+        """Where the images lie; only a refresh asks."""
+        catalog = Catalog(self._uri)
+        frame = catalog.frame(["image_ref", "shard_offset", "size"])
+        columns = (frame[name] for name in ("image_ref", "part", "shard_offset", "size"))
+        return catalog, dict(zip(frame["poster_id"], zip(*columns, strict=True), strict=True))
 
 
 def _rewrite_part(
@@ -693,23 +748,15 @@ def _with_images(
 
 
 def _relabel_part(
-    catalog: Catalog,
-    part: str,
-    newest: Mapping[str, str],
-    change: Callable[[Facts], Facts],
-    changed: _Rows,
+    catalog: Catalog, part: str, change: Callable[[Facts], Facts], changed: set[str]
 ) -> str:
-    """Write a part anew with the changed facts; add what changed to `changed`."""
+    """Write a part anew with the changed facts; add the ids to `changed`."""
     table = pq.read_table(pa.BufferReader(storage.read_bytes(catalog.part_uri(part))))
-    rows = []
-    for row in table.to_pylist(maps_as_pydicts="strict"):
-        new = _relabel(row, change) if newest.get(row["poster_id"]) == part else row
-        rows.append(new)
-        if new is not row:
-            changed[row["poster_id"]] = _Row.of(new)
-    if all(row["poster_id"] not in changed for row in rows):
-        return part
-    return _write_part(catalog.uri, _with_images(catalog, part, rows))
+    old = table.to_pylist(maps_as_pydicts="strict")
+    new = [_relabel(row, change) for row in old]
+    names = {row["poster_id"] for row, other in zip(new, old, strict=True) if row is not other}
+    changed |= names
+    return _write_part(catalog.uri, _with_images(catalog, part, new)) if names else part
 
 
 def _relabel(row: dict[str, Any], change: Callable[[Facts], Facts]) -> dict[str, Any]:

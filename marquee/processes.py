@@ -29,21 +29,22 @@ def family(pid: int | str) -> list[int]:
 
 
 @contextmanager
-def stop_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does, so that what is finished is kept.
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C end the work in an orderly way, so that what is finished is kept.
 
     Raises:
-        Stopped: SIGTERM came.
+        Stopped: One of them came.
     """
 
     def stop(*_: object) -> None:
         raise Stopped("stopped on request", remedy="run the same command again")
 
-    previous = signal.signal(signal.SIGTERM, stop)
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def begin_worker() -> None:

@@ -88,6 +88,13 @@ class TmdbSettings:
                 f"tmdb.poster_size is {self.poster_size!r}",
                 remedy="use w92, w154, w185, w342, w500, w780 or original",
             )
+        for name, value in (("base_url", self.base_url), ("image_base_url", self.image_base_url)):
+            if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
+                raise UsageError(
+                    f"tmdb.{name} is {value!r}",
+                    remedy="give a URL such as https://api.themoviedb.org/3 or "
+                    "https://image.tmdb.org/t/p",
+                )
         check_range("tmdb.from_year", self.from_year, FIRST_YEAR, LAST_YEAR)
         if self.to_year:
             check_range("tmdb.to_year", self.to_year, self.from_year, LAST_YEAR)

@@ -266,17 +266,17 @@ def update(uri: str, change: Callable[[bytes | None], bytes]) -> None:
     Args:
         uri: The document.
         change: Gives the new bytes for the present ones (None if it is not there yet). It is
-            called again if somebody else was faster.
+            called again if somebody else was faster, which it may itself notice by a `Conflict`.
 
     Raises:
         Conflict: Others kept being faster.
     """
     for attempt in range(_UPDATES):
         data, token = read_versioned(uri)
-        new = change(data)
-        if new == (data or b""):
-            return
         try:
+            new = change(data)
+            if new == (data or b""):
+                return
             replace_versioned(uri, new, token)
         except Conflict:
             # A bucket takes about one new version of an object a second.

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -11,10 +11,14 @@ from components.ingest.examine import Examiner, Result
 from components.ingest.imdb import ImdbLabels, with_agreement, with_imdb
 from components.ingest.source import Item, Kept, Offer, PosterSource
 from marquee.catalog import CatalogWriter, Facts, Manifest, Poster, Refusal
-from marquee.errors import DataGateFailed, MarqueeError
+from marquee.errors import DataGateFailed, InfrastructureError, MarqueeError
 from marquee.log import progress
 
 logger = logging.getLogger(__name__)
+
+
+COUNTS = ("added", "unchanged", "refused", "superseded")
+"""The fields of a report that are added up over slices."""
 
 
 @dataclass(kw_only=True)
@@ -29,15 +33,17 @@ class IngestReport:
     """Posters that the catalog already held."""
     refused: int = 0
     """Rows that went into quarantine."""
+    superseded: int = 0
+    """Of those added, the posters that the catalog held in another form."""
     removed: int = 0
     """Posters that the source does not offer any more."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Films that have no poster for us, by the reason."""
     usable: set[str] = field(default_factory=set)
-    """The ids of the posters that the source offered and that could be used."""
+    """The ids of the posters that the source offers and the catalog holds."""
 
     def __iadd__(self, other: "IngestReport") -> "IngestReport":
-        for name in ("added", "unchanged", "refused", "removed"):
+        for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.skipped += other.skipped
         self.usable |= other.usable
@@ -46,7 +52,7 @@ class IngestReport:
 
 
 def ingest(
-    sources: PosterSource | Sequence[PosterSource],
+    sources: PosterSource | Iterable[PosterSource],
     catalog_uri: str,
     part_rows: int = 500,
     mirror: bool = False,
@@ -72,10 +78,9 @@ def ingest(
     Raises:
         DataGateFailed: Not one poster of the source could be used.
     """
-    slices = list(sources) if isinstance(sources, Sequence) else [sources]
     report = IngestReport()
     with Examiner(workers) as examiner:
-        for source in slices:
+        for source in sources if isinstance(sources, Iterable) else [sources]:
             report += ingest_slice(source, catalog_uri, part_rows, examiner)
     return finish(catalog_uri, report, mirror, imdb)
 
@@ -107,7 +112,11 @@ def ingest_slice(
     except (MarqueeError, KeyboardInterrupt):
         writer.publish()
         raise
+    # Refused under the name of another slice earlier, and fine now.
+    writer.drop_refusals(lambda old: old.row is None and old.id in report.usable)
     report.manifest = writer.publish(checkpoint=began)
+    # Offered, though it could not be fetched this time: what the catalog holds of it stays.
+    report.usable |= {old.id for old in writer.refusals if old.row is None and writer.held(old.id)}
     return report
 
 
@@ -142,10 +151,19 @@ def finish(
             + ")",
             remedy=f"see {catalog_uri}/quarantine.jsonl for each row's reason",
         )
+    writer = CatalogWriter(catalog_uri, "")
+    lost = {poster_id for poster_id in report.usable if poster_id not in writer.known}
+    if lost:
+        raise InfrastructureError(
+            f"{len(lost)} posters that were stored are not in {catalog_uri} ({min(lost)}...): its "
+            "storage cannot guard against several writers",
+            remedy="run the same command again, or use a local folder or gs://",
+        )
     if mirror:
-        writer = CatalogWriter(catalog_uri, "")
         report.removed = writer.keep_only(report.usable)
-        report.manifest = writer.publish()
+    if report.superseded:
+        writer.compact()
+    report.manifest = writer.publish()
     if imdb:
         report.manifest = join_imdb(catalog_uri, ImdbLabels.load(imdb))
     logger.info(
@@ -187,6 +205,7 @@ def join_imdb(catalog_uri: str, labels: ImdbLabels) -> Manifest:
 
 def _take(result: Result, writer: CatalogWriter, report: IngestReport) -> None:
     if isinstance(result, Poster):
+        report.superseded += bool(writer.held(result.facts.poster_id))
         writer.add(result)
         report.added += 1
         report.usable.add(result.facts.poster_id)

@@ -6,15 +6,13 @@ from typing import Any
 
 from components.ingest.agreement_page import agreement_page
 from components.ingest.examine import Examiner
-from components.ingest.ingest import IngestReport, finish, ingest_slice
+from components.ingest.ingest import COUNTS, IngestReport, finish, ingest_slice
 from components.ingest.sources import make_source
 from marquee import agreement, licences, storage
 from marquee.catalog import Catalog
-from marquee.processes import stop_on_sigterm
+from marquee.processes import stoppable
 from marquee.run_layout import RunLayout
 from marquee.settings import Settings
-
-_COUNTS = ("added", "unchanged", "refused")
 
 
 def ingest_span(
@@ -33,9 +31,9 @@ def ingest_span(
         What was done.
     """
     offers = make_source(source, span, settings=settings, **posters)
-    with stop_on_sigterm(), Examiner(settings.ingest.workers) as examiner:
+    with stoppable(), Examiner(settings.ingest.workers) as examiner:
         report = ingest_slice(offers, layout.catalog, settings.ingest.part_rows, examiner)
-    document = {name: getattr(report, name) for name in _COUNTS}
+    document = {name: getattr(report, name) for name in COUNTS}
     document |= {"usable": sorted(report.usable), "skipped": dict(report.skipped)}
     storage.write_text(layout.span(span), json.dumps(document) + "\n")
     return report
@@ -58,7 +56,7 @@ def merge(layout: RunLayout, spans: list[str], imdb: str | None) -> IngestReport
     report = IngestReport()
     for span in spans:
         document = json.loads(storage.read_text(layout.span(span)))
-        counts = {name: document[name] for name in _COUNTS}
+        counts = {name: document[name] for name in COUNTS}
         skipped, usable = Counter(document["skipped"]), set(document["usable"])
         report += IngestReport(skipped=skipped, usable=usable, **counts)
     return finish(layout.catalog, report, mirror=True, imdb=imdb)

@@ -46,7 +46,7 @@ def ingest(
     """Bring posters into a catalog; the same command again resumes."""
     from components.ingest.ingest import ingest as bring
     from components.ingest.sources import make_source, plan
-    from marquee.processes import stop_on_sigterm
+    from marquee.processes import stoppable
     from marquee.settings import load, parse_overrides
 
     options = given(
@@ -60,11 +60,11 @@ def ingest(
     ) | given("ingest", licence=licence)
     settings = load(parse_overrides(overrides) | options)
     posters: dict[str, Any] = {"path": path, "films": films, "seed": seed, "limit": limit}
-    with stop_on_sigterm():
-        sources = [
+    with stoppable():
+        sources = (
             make_source(source.value, span, settings=settings, **posters)
             for span in plan(source.value, settings.tmdb)
-        ]
+        )
         bring(
             sources,
             out,

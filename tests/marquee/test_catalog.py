@@ -4,6 +4,8 @@ import shutil
 import tarfile
 import threading
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from helpers import OLD, encode, noise_poster
 
@@ -258,3 +260,76 @@ def test_a_change_of_licence_alone_is_kept(uri):
     assert changed == 3
     assert Catalog(uri).frame(["label_licences"])["label_licences"].tolist() == [licences] * 3
     assert Catalog(uri).manifest.digest == digest
+
+
+INTERLEAVED = {
+    "a removal and an addition": (
+        lambda writer: writer.remove({"p000"}),
+        lambda other: (other.add(make_poster(50)), other.publish()),
+        {*(f"p{n:03d}" for n in range(1, 6)), "p050"},
+    ),
+    "a removal and a superseded row": (
+        lambda writer: writer.remove({"p000"}),
+        lambda other: (other.add(make_poster(1, title="New")), other.publish()),
+        {f"p{n:03d}" for n in range(1, 6)},
+    ),
+    "a removal and a change of facts": (
+        lambda writer: writer.remove({"p000"}),
+        lambda other: other.relabel(lambda facts: dataclasses.replace(facts, title="New")),
+        {f"p{n:03d}" for n in range(1, 6)},
+    ),
+    "two removals": (
+        lambda writer: writer.remove({"p000"}),
+        lambda other: other.remove({"p001"}),
+        {f"p{n:03d}" for n in range(2, 6)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INTERLEAVED)
+def test_changes_that_meet_are_both_made(name, tmp_path, monkeypatch):
+    """The other writer publishes between this one's reading and its writing."""
+    first, second, left = INTERLEAVED[name]
+    uri = str(tmp_path / "catalog")
+    write(uri, [make_poster(number) for number in range(6)])
+    writer, other = CatalogWriter(uri, "one"), CatalogWriter(uri, "two")
+    replace, met = storage.replace_versioned, []
+
+    def replace_late(place, data, token):
+        if place.endswith("catalog.json") and not met:
+            met.append(True)
+            second(other)
+        replace(place, data, token)
+
+    monkeypatch.setattr(storage, "replace_versioned", replace_late)
+    first(writer)
+    catalog = Catalog(uri)
+    frame = catalog.frame(["title", "row_digest"])
+    assert set(frame["poster_id"]) == left
+    assert catalog.manifest.rows == len(left)
+    digests = dict(zip(frame["poster_id"], frame["row_digest"], strict=True))
+    assert catalog.manifest.digest == digest_of(digests)
+    listed = {path.name for path in (tmp_path / "catalog/parts").iterdir()}
+    assert listed == set(catalog.manifest.parts)
+    if "superseded" in name or "facts" in name:
+        assert frame.set_index("poster_id").loc["p001", "title"] == "New"
+
+
+def test_compacting_drops_what_is_superseded_once_it_is_much(uri):
+    write(uri, [make_poster(number) for number in range(8)])
+    few = [make_poster(0, title="New")]
+    writer = CatalogWriter(uri, "test")
+    for poster in few:
+        writer.add(poster)
+    writer.publish()
+    digest = writer.publish().digest
+    writer.compact()
+    catalog = Catalog(uri)
+    assert catalog.manifest.digest == digest
+    held = [catalog.frame([])["part"].value_counts()[part] for part in catalog.manifest.parts]
+    assert sum(held) == 8
+    raw = [
+        pq.read_table(pa.BufferReader(storage.read_bytes(catalog.part_uri(part))))
+        for part in catalog.manifest.parts
+    ]
+    assert sorted(map(len, raw)) == [1, 3, 4]

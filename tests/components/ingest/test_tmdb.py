@@ -1,5 +1,6 @@
 """The TMDB source against a server that speaks TMDB's API, in its own thread or process."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -11,17 +12,25 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
+import pandas as pd
 import pytest
 
 from components.ingest.ingest import ingest
 from components.ingest.sources import make_source, plan
 from components.ingest.sources.tmdb import choose_poster, slices
-from components.ingest.sources.tmdb.api import licence_of, read_token
-from components.ingest.sources.tmdb.retry import Pacer, retry_after
+from components.ingest.sources.tmdb.api import TmdbApi, licence_of, read_token
+from components.ingest.sources.tmdb.images import ImageHost
+from components.ingest.sources.tmdb.retry import Pacer, is_temporary, retry_after
 from components.ingest.tmdb_server.server import TmdbServer
 from marquee import licences
 from marquee.catalog import Catalog
-from marquee.errors import DataError, DataGateFailed, InfrastructureError, UsageError
+from marquee.errors import (
+    DataError,
+    DataGateFailed,
+    InfrastructureError,
+    InvalidImage,
+    UsageError,
+)
 from marquee.settings import Settings, TmdbSettings
 
 FILMS = 90
@@ -214,6 +223,10 @@ def test_what_is_about_to_expire_is_fetched_anew(serve, tmp_path):
     report = bring(server, tmp_path / "out", retention_days=180)
     assert report.added == 20
     assert len(re.findall(r"/3/movie/\d", " ".join(requested(server.log, "/3/", before)))) == 20
+    # The terms are about the bytes: they are fetched anew, and the old ones are gone.
+    assert len(requested(server.log, "/t/p/", before)) == 20
+    shards = list((tmp_path / "out/parts").glob("*/posters.parquet"))
+    assert sum(len(pd.read_parquet(file)) for file in shards) == 20
     expiry = Catalog(str(tmp_path / "out")).frame(["expires_at"])["expires_at"]
     assert (expiry > datetime.now(UTC) + timedelta(days=170)).all()
 
@@ -307,8 +320,101 @@ def test_a_host_that_is_silent_is_an_infrastructure_error(tmp_path):
 def test_a_base_url_without_its_version_is_refused(serve):
     server = serve()
     settings = TmdbSettings(base_url=server.base_url.removesuffix("/3"), rate=0, patience=2)
-    with pytest.raises((UsageError, DataError)):
+    with pytest.raises(UsageError) as caught:
         plan("tmdb", settings)
+    assert "must end with /3" in caught.value.remedy
+
+
+def test_an_image_url_without_its_path_does_not_empty_the_catalog(serve, tmp_path):
+    server = serve(films=40)
+    settings = settings_for(server, slice_pages=500)
+    wrong = dataclasses.replace(
+        settings, image_base_url=server.image_base_url.removesuffix("/t/p"), concurrency=1
+    )
+    with pytest.raises(InfrastructureError, match="HTTP 404") as caught:
+        ingest(make_source("tmdb", settings=Settings(tmdb=wrong)), str(tmp_path / "out"))
+    assert "must end with /t/p" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["base_url", "image_base_url"])
+def test_what_is_no_url_is_refused(name):
+    with pytest.raises(UsageError, match=f"tmdb.{name} is 'localhost:8081/t/p'"):
+        TmdbSettings(**{name: "localhost:8081/t/p"})
+
+
+CUT_ANEW = {
+    "a year later": ({"to_year": 2020}, {"to_year": 2021}),
+    "coarser slices": ({"slice_pages": 1}, {"slice_pages": 500}),
+    "finer slices": ({"slice_pages": 500}, {"slice_pages": 1}),
+}
+
+
+@pytest.mark.parametrize("name", CUT_ANEW)
+def test_a_refresh_misses_nothing_when_slices_are_cut_anew(name, serve, tmp_path):
+    first, later = CUT_ANEW[name]
+    server = serve()
+    bring(server, tmp_path / "out", **first)
+    tmdb_id = Catalog(str(tmp_path / "out")).frame(["tmdb_id"])["tmdb_id"].tolist()[5]
+    server.change(tmdb_id, title="Director's Cut")
+    bring(server, tmp_path / "out", **later)
+    frame = Catalog(str(tmp_path / "out")).frame(["title"]).set_index("poster_id")
+    assert frame.loc[f"tmdb-{tmdb_id}", "title"] == "Director's Cut"
+
+
+def test_a_changed_poster_that_failed_is_tried_again_and_kept_meanwhile(
+    serve, tmp_path, monkeypatch
+):
+    server = serve()
+    bring(server, tmp_path / "out")
+    tmdb_id = Catalog(str(tmp_path / "out")).frame(["tmdb_id"])["tmdb_id"].tolist()[5]
+    server.change(tmdb_id, poster=True)
+
+    async def fail(self, url):
+        raise InvalidImage("never came whole", remedy="run again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageHost, "fetch", fail)
+        report = bring(server, tmp_path / "out", mirror=True)
+    assert (report.refused, report.removed, report.manifest.rows) == (1, 0, FILMS)
+    assert report.manifest.quarantined == 1
+    # Even when no change is reported any more, and under slices of another name.
+    monkeypatch.setattr(TmdbApi, "changed_since", lambda self, first, last: set())
+    report = bring(server, tmp_path / "out", slice_pages=500)
+    assert (report.added, report.manifest.quarantined) == (1, 0)
+    refs = Catalog(str(tmp_path / "out")).frame(["image_ref"]).set_index("poster_id")["image_ref"]
+    assert not refs[f"tmdb-{tmdb_id}"].endswith("v0.jpg")
+
+
+def test_many_changes_are_asked_for_in_smaller_windows():
+    asked = []
+
+    class Api(TmdbApi):
+        def get(self, path, needs, **query):
+            asked.append((query["start_date"], query["end_date"]))
+            whole = query["start_date"] == query["end_date"]
+            return {"results": [{"id": len(asked)}], "total_pages": 1 if whole else 501}
+
+    api = Api(TmdbSettings(), "any")
+    found = api.changed_since(date(2026, 1, 1), date(2026, 1, 4))
+    assert len(found) == 4
+    assert {day for day, end in asked if day == end} == {f"2026-01-0{n}" for n in range(1, 5)}
+
+
+def test_windows_of_changes_leave_no_day_out():
+    asked = []
+
+    class Api(TmdbApi):
+        def get(self, path, needs, **query):
+            asked.append((date.fromisoformat(query["start_date"]), query["end_date"]))
+            return {"results": [], "total_pages": 1}
+
+    Api(TmdbSettings(), "any").changed_since(date(2026, 1, 1), date(2026, 3, 1))
+    ends = [date.fromisoformat(end) for _, end in asked]
+    assert all(
+        end - first < timedelta(days=14) for (first, _), end in zip(asked, ends, strict=True)
+    )
+    assert all(later[0] == end for later, end in zip(asked[1:], ends, strict=False))
+    assert (asked[0][0], ends[-1]) == (date(2026, 1, 1), date(2026, 3, 1))
 
 
 def test_a_limit_is_refused():
@@ -369,20 +475,43 @@ class Inline:
 def test_a_listing_that_shifted_is_read_again():
     span = slices.Slice(date(1990, 1, 1), date(1990, 12, 31))
     api = ShiftingApi([[[1, 2], [2, 3]], [[1, 2], [3, 4]]])
-    assert list(slices.list_films(api, span, Inline())) == [1, 2, 3, 4]
+    assert [n for n, _ in slices.list_films(api, span, Inline())] == [1, 2, 3, 4]
     assert api.begun == 2
 
 
 def test_a_listing_that_keeps_shifting_is_taken_together(caplog):
     span = slices.Slice(date(1990, 1, 1), date(1990, 12, 31))
     api = ShiftingApi([[[1, 2], [2, 3]], [[1, 4], [4, 3]]])
-    assert list(slices.list_films(api, span, Inline())) == [1, 2, 3, 4]
+    assert [n for n, _ in slices.list_films(api, span, Inline())] == [1, 2, 3, 4]
     assert "kept changing" in caplog.text
+
+
+class CappingApi(ShiftingApi):
+    """Says 500 pages where there are more, and lists films of two days."""
+
+    def __init__(self):
+        self.asked = []
+
+    def discover(self, first, last, page):
+        self.asked.append((first, last))
+        return {
+            "results": [{"id": 1}],
+            "total_pages": 500 if first < last else 1,
+            "total_results": 1,
+        }
+
+
+def test_500_pages_may_be_a_cap_and_are_cut():
+    span = slices.Slice(date(1990, 1, 1), date(1990, 1, 2))
+    assert [str(item) for item in slices.plan(CappingApi(), span, 500)] == [
+        "1990-01-01..1990-01-01",
+        "1990-01-02..1990-01-02",
+    ]
 
 
 def test_a_day_with_too_many_films_is_refused_rather_than_cut():
     day = slices.Slice(date(1990, 1, 1), date(1990, 1, 1))
-    with pytest.raises(DataError, match="2 pages of films released on 1990-01-01, more than 1"):
+    with pytest.raises(DataError, match="2 pages of films released on 1990-01-01, too many"):
         slices.plan(ShiftingApi([[[1, 2], [3, 4]]]), day, 1)
 
 
@@ -422,7 +551,8 @@ def ingest_command(server, out, *options):
     ]
 
 
-def test_sigterm_keeps_what_is_there_and_exits_7(serve, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_whoever_stops_it_keeps_what_is_there(number, serve, tmp_path):
     server = serve(films=400)
     out = tmp_path / "out"
     process = subprocess.Popen(
@@ -435,7 +565,7 @@ def test_sigterm_keeps_what_is_there_and_exits_7(serve, tmp_path):
         if (out / "catalog.json").exists():
             break
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 7, said
     assert "run the same command again" in said
@@ -443,3 +573,23 @@ def test_sigterm_keeps_what_is_there_and_exits_7(serve, tmp_path):
     assert 0 < kept < 400
     subprocess.run(ingest_command(server, out), check=True, capture_output=True)
     assert Catalog(str(out)).manifest.rows == 400
+
+
+def test_sigterm_does_not_wait_for_calls_that_are_being_retried(serve, tmp_path):
+    server = serve(films=200, faults={"5xx": 0.9})
+    process = subprocess.Popen(
+        ingest_command(server, tmp_path / "out"), stderr=subprocess.PIPE, text=True
+    )
+    while server.requests["discover"] < 8:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 7, said
+
+
+TEMPORARY = {408: True, 429: True, 500: True, 520: True, 524: True, 400: False, 404: False}
+
+
+@pytest.mark.parametrize("code", TEMPORARY)
+def test_which_answers_may_pass(code):
+    assert is_temporary(code) == TEMPORARY[code]

@@ -72,59 +72,72 @@ class TmdbSource:
     """
 
     def __init__(self, span: str, settings: TmdbSettings) -> None:
-        self.name = f"{NAME}:{span}"
         self._span = _whole(settings) if span == "all" else Slice.parse(span)
+        self.name = f"{NAME}:{self._span}"
         self._settings = settings
         self._api = TmdbApi(settings, read_token())
-        self._films: dict[int, Document] | None = None
+        self._films: dict[int, str] | None = None
 
     def total(self, known: Known) -> int | None:
         """List the slice's films, and count them."""
         return len(self._listed())
 
-    def _listed(self) -> dict[int, Document]:
+    def _listed(self) -> dict[int, str]:
+        """List the slice's films: TMDB id to why it is skipped, or nothing."""
         if self._films is None:
             with ThreadPoolExecutor(self._settings.concurrency) as executor:
-                self._films = list_films(self._api, self._span, executor)
+                try:
+                    films = list_films(self._api, self._span, executor)
+                except BaseException:
+                    # Ends the waiting of calls that nobody waits for any more.
+                    self._api.close()
+                    raise
+            self._films = {tmdb_id: _why_skipped(film) for tmdb_id, film in films}
         return self._films
 
     def items(self, known: Known) -> Iterator[Item]:
         """Give each film's poster, or why it has none."""
-        films = self._listed()
-        configuration = self._api.configuration()
-        offers = _Offers(self._settings, self._api, configuration, self.name, known)
+        held = {n for n in self._listed() if poster_id(n) in known}
+        expiring = {n for n in held if self._expires_soon(known.expires_at(poster_id(n)))}
+        refused = {n for n in held if poster_id(n) in known.refused}
+        stale = expiring | refused | self._changed(held, known)
         asked_for = []
-        stale = self._stale(known)
-        for tmdb_id, film in films.items():
-            if poster_id(tmdb_id) in known and tmdb_id not in stale:
+        for tmdb_id, reason in self._listed().items():
+            if tmdb_id in held and tmdb_id not in stale:
                 yield Kept(poster_id(tmdb_id))
-            elif not film.get("poster_path"):
-                yield Skipped("no poster")
-            elif not film.get("genre_ids"):
-                yield Skipped("no genre")
+            elif reason:
+                yield Skipped(reason)
             else:
                 asked_for.append(tmdb_id)
+        self._films = None
+        configuration = self._api.configuration()
+        offers = _Offers(self._settings, self._api, configuration, self.name, known, expiring)
         yield from map_unordered(offers.open, asked_for, self._settings.concurrency)
 
-    def _stale(self, known: Known) -> set[int]:
-        """Name the films whose facts may have changed, or are about to expire."""
-        held = {n: known.expires_at(poster_id(n)) for n in self._listed() if poster_id(n) in known}
+    def _expires_soon(self, expires_at: datetime | None) -> bool:
+        days = min(_RENEW_DAYS, self._settings.retention_days // 2)
+        return expires_at is not None and expires_at <= datetime.now(UTC) + timedelta(days=days)
+
+    def _changed(self, held: set[int], known: Known) -> set[int]:
+        """Ask what changed since the films that are held were last known to be up to date."""
         if not held:
             return set()
-        today = datetime.now(UTC)
-        soon = today + timedelta(days=min(_RENEW_DAYS, self._settings.retention_days // 2))
-        expiring = {n for n, expires in held.items() if expires is not None and expires <= soon}
-        return expiring | self._changed(known, today.date())
-
-    def _changed(self, known: Known, today: date) -> set[int]:
-        """Ask what changed since this slice was last read to its end."""
-        ends = [
-            moment.date()
+        read_to_the_end = [
+            moment
             for name, moment in known.checkpoints.items()
             if name.startswith(f"{NAME}:")
             and Slice.parse(name.removeprefix(f"{NAME}:")).contains(self._span)
         ]
-        return self._api.changed_since(max(ends), today) if ends else set()
+        # Slices move with the years and the catalogue: then the films say it themselves.
+        oldest = min(known.retrieved_at(poster_id(n)) for n in held)
+        since = max([oldest, *read_to_the_end])
+        return self._api.changed_since(since.date(), datetime.now(UTC).date())
+
+
+def _why_skipped(film: Document) -> str:
+    if not film.get("poster_path"):
+        return "no poster"
+    return "" if set(film.get("genre_ids") or ()) & _GENRES.keys() else "no genre"
 
 
 def poster_id(tmdb_id: int) -> str:
@@ -142,17 +155,19 @@ class _Offers:
         configuration: Document,
         source: str,
         known: Known,
+        expiring: set[int],
     ) -> None:
         self._settings = settings
         self._languages = [word.strip() for word in settings.languages.split(",")]
         self._api = api
         self._source = source
         self._known = known
+        self._expiring = expiring
         base = settings.image_base_url or configuration["images"]["secure_base_url"]
         self._licence = licence_of((settings.base_url, base), configuration)
         self._images = f"{base.rstrip('/')}/{settings.poster_size}"
-        now = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        self._expires_at = now + timedelta(days=settings.retention_days)
+        today = datetime.combine(datetime.now(UTC), datetime.min.time(), UTC)
+        self._expires_at = today + timedelta(days=settings.retention_days)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Callable[[int], Awaitable[Item]]]:
@@ -182,7 +197,9 @@ class _Offers:
             return Skipped(f"no poster in {self._settings.languages}")
         if not facts.genres:
             return Skipped("no genre")
-        stored = self._known.image(facts.poster_id, facts.image_ref or "")
+        # What expires is fetched anew: the terms are about the bytes, not about our date.
+        expires = tmdb_id in self._expiring
+        stored = None if expires else self._known.image(facts.poster_id, facts.image_ref or "")
         return _Film(facts, f"{self._images}{path}", stored)
 
     async def _offer(self, film: "_Film", images: ImageHost) -> Offer | Refusal:

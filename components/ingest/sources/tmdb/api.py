@@ -14,7 +14,14 @@ import requests
 import tenacity
 from requests.adapters import HTTPAdapter
 
-from components.ingest.sources.tmdb.retry import BUSY, Pacer, TemporaryError, policy, retry_after
+from components.ingest.sources.tmdb.retry import (
+    Pacer,
+    TemporaryError,
+    Throttled,
+    is_temporary,
+    policy,
+    retry_after,
+)
 from marquee import __version__, licences
 from marquee.errors import DataError, InfrastructureError, UsageError
 from marquee.settings import TmdbSettings
@@ -26,6 +33,7 @@ TOKEN_FILE = "TMDB_READ_ACCESS_TOKEN_FILE"
 LAST_PAGE = 500
 """TMDB refuses to list further."""
 _CHANGES_DAYS = 14
+_MOVIE = "/movie/"
 _TMDB_HOSTS = ("themoviedb.org", "tmdb.org")
 _APPENDED = "external_ids,keywords,images"
 
@@ -90,11 +98,6 @@ class TmdbApi:
     def __init__(self, settings: TmdbSettings, token: str) -> None:
         self._settings = settings
         self._base = settings.base_url.rstrip("/")
-        if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", self._base):
-            raise UsageError(
-                f"tmdb.base_url is {settings.base_url!r}",
-                remedy="give a URL that ends with /3, such as https://api.themoviedb.org/3",
-            )
         self._pacer = Pacer(settings.rate)
         self._refused: UsageError | None = None
         self._session = requests.Session()
@@ -162,11 +165,12 @@ class TmdbApi:
 
     def _refusal(self, path: str, response: requests.Response) -> Exception:
         code, said = response.status_code, _message(response)
-        if code in BUSY:
+        if code == 429:
             asked = retry_after(response.headers)
-            if code == 429:
-                self._pacer.pause(1.0 if asked is None else asked)
-            return TemporaryError(f"HTTP {code}{said}", asked)
+            self._pacer.pause(1.0 if asked is None else asked)
+            return Throttled(f"HTTP {code}{said}", asked)
+        if is_temporary(code):
+            return TemporaryError(f"HTTP {code}{said}", retry_after(response.headers))
         if code in (401, 403):
             # Nobody asks again with a token that was refused: that gets an address banned.
             self._refused = UsageError(
@@ -174,7 +178,7 @@ class TmdbApi:
                 remedy=f"check {TOKEN}: it must hold the API read access token of your account",
             )
             return self._refused
-        if code == 404:
+        if code == 404 and path.startswith(_MOVIE):
             return NotFound(f"{self._base}{path} is not there{said}", remedy="leave it out")
         return UsageError(
             f"{self._base}{path} answered HTTP {code}{said}",
@@ -193,7 +197,7 @@ class TmdbApi:
         """
         languages = self._settings.languages
         return self.get(
-            f"/movie/{tmdb_id}",
+            f"{_MOVIE}{tmdb_id}",
             ("id", "title", "genres"),
             append_to_response=_APPENDED,
             include_image_language=languages,
@@ -229,21 +233,28 @@ class TmdbApi:
         Returns:
             TMDB ids.
         """
+        end = min(first + timedelta(days=_CHANGES_DAYS - 1), last)
+        changed = self._changed_between(first, end)
+        # Windows share a day: whether TMDB counts the last one in is not documented.
+        return changed if end == last else changed | self.changed_since(end, last)
+
+    def _changed_between(self, first: date, last: date) -> set[int]:
         changed: set[int] = set()
-        while first <= last:
-            end = min(first + timedelta(days=_CHANGES_DAYS - 1), last)
-            page = pages = 1
-            while page <= pages:
-                document = self.get(
-                    "/movie/changes",
-                    ("results", "total_pages"),
-                    start_date=first.isoformat(),
-                    end_date=end.isoformat(),
-                    page=page,
-                )
-                changed |= {int(item["id"]) for item in document["results"]}
-                pages, page = int(document["total_pages"]), page + 1
-            first = end + timedelta(days=1)
+        page = pages = 1
+        while page <= pages:
+            document = self.get(
+                f"{_MOVIE}changes",
+                ("results", "total_pages"),
+                start_date=first.isoformat(),
+                end_date=last.isoformat(),
+                page=page,
+            )
+            pages, page = int(document["total_pages"]), page + 1
+            if pages > LAST_PAGE and first < last:
+                middle = first + (last - first) // 2
+                later = self._changed_between(middle + timedelta(days=1), last)
+                return self._changed_between(first, middle) | later
+            changed |= {int(item["id"]) for item in document["results"]}
         return changed
 
 

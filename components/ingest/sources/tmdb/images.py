@@ -19,13 +19,15 @@ from components.ingest.sources.tmdb.retry import (
     policy,
     retry_after,
 )
-from marquee.errors import InfrastructureError, InvalidImage
+from marquee.errors import InfrastructureError, InvalidImage, MarqueeError
 from marquee.settings import TmdbSettings
 
 _LARGEST = 32 * 2**20
 _ATTEMPTS = 10
 _LOST_IN_A_ROW = 10
 _GONE = (404, 410)
+_SLOWEST = 12
+"""An image may trickle in for as many times as long as the host may stay silent."""
 
 
 class ImageHost:
@@ -41,8 +43,9 @@ class ImageHost:
         self._lost = 0
 
     async def __aenter__(self) -> Self:
+        silent = self._settings.timeout
         timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=self._settings.timeout, sock_read=self._settings.timeout
+            total=_SLOWEST * silent, sock_connect=silent, sock_read=silent
         )
         self._session = aiohttp.ClientSession(
             timeout=timeout,
@@ -86,16 +89,25 @@ class ImageHost:
         try:
             return await throttled(self._try_often, url)
         except Throttled as error:
-            raise self._silent(url, error) from None
-        except TemporaryError as error:
-            # One spoilt image must not stop the rest, but nor must a dead host empty a catalog.
-            self._lost += 1
-            if self._lost >= _LOST_IN_A_ROW:
-                raise self._silent(url, error) from None
-            raise InvalidImage(
-                f"{url} never came whole ({error}, {_ATTEMPTS} times)",
-                remedy="run the same command again later",
+            raise InfrastructureError(
+                f"{url} does not answer ({error})",
+                remedy="run the same command again later: it goes on where it stopped",
             ) from None
+        except TemporaryError as error:
+            raise self._without(url, str(error)) from None
+
+    def _without(self, url: str, why: str) -> MarqueeError:
+        """One spoilt image must not stop the rest, but nor must a dead host empty a catalog."""
+        self._lost += 1
+        if self._lost < _LOST_IN_A_ROW:
+            return InvalidImage(
+                f"{url} never came whole ({why})", remedy="run the same command again later"
+            )
+        return InfrastructureError(
+            f"{url} never came whole ({why}), nor did the {_LOST_IN_A_ROW - 1} before it",
+            remedy="check tmdb.image_base_url (it must end with /t/p), and run again: it goes on "
+            "where it stopped",
+        )
 
     async def _try_often(self, url: str) -> bytes:
         rules = policy(self._settings.patience)
@@ -104,18 +116,12 @@ class ImageHost:
         data: bytes = await tenacity.AsyncRetrying(**rules)(self._get, url)
         return data
 
-    def _silent(self, url: str, error: TemporaryError) -> InfrastructureError:
-        return InfrastructureError(
-            f"{url} does not answer ({error}), nor do others of that host",
-            remedy="run the same command again later: it goes on where it stopped",
-        )
-
     async def _get(self, url: str) -> bytes:
         delay = self._pacer.reserve()
         if delay:
             await asyncio.sleep(delay)
         try:
-            async with self._session.get(url) as response:
+            async with self._session.get(url, allow_redirects=False) as response:
                 if response.status == 200:
                     return await _read(response)
                 asked = retry_after(response.headers)
@@ -123,9 +129,7 @@ class ImageHost:
                     self._pacer.pause(1.0 if asked is None else asked)
                     raise Throttled("HTTP 429", asked)
                 if response.status in _GONE:
-                    raise InvalidImage(
-                        f"{url} answered HTTP {response.status}", remedy="run again another day"
-                    )
+                    raise self._without(url, f"HTTP {response.status}")
                 raise TemporaryError(f"HTTP {response.status}", asked)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise TemporaryError(type(error).__name__) from None

@@ -3,16 +3,19 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 import tenacity
 
-BUSY: frozenset[int] = frozenset({429, 500, 502, 503, 504})
-"""HTTP codes of a server that may answer later."""
-
 _backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=30, jitter=0.5)
+
+
+def is_temporary(code: int) -> bool:
+    """Tell whether a server that answers with this HTTP code may answer otherwise later."""
+    return code in (408, 429) or code >= 500
 
 
 class TemporaryError(Exception):
@@ -61,7 +64,8 @@ class Pacer:
 def policy(patience: float, kind: type[TemporaryError] = TemporaryError) -> dict[str, Any]:
     """Say how often a call is tried: the arguments of `tenacity.Retrying`.
 
-    Exponential backoff with jitter, or what the server asks for.
+    Exponential backoff with jitter, or what the server asks for; a server in trouble may ask for
+    more than it needs, and is asked four times at least.
 
     Args:
         patience: Seconds after which to give up.
@@ -69,15 +73,17 @@ def policy(patience: float, kind: type[TemporaryError] = TemporaryError) -> dict
     """
     return {
         "retry": tenacity.retry_if_exception_type(kind),
-        "wait": _wait,
+        "wait": partial(_wait, patience),
         "stop": tenacity.stop_before_delay(patience),
         "reraise": True,
     }
 
 
-def _wait(state: tenacity.RetryCallState) -> float:
+def _wait(patience: float, state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     asked = getattr(error, "retry_after", None)
+    if asked is not None and not isinstance(error, Throttled):
+        asked = min(asked, patience / 4)
     # Jitter, or all who were told to wait would be back at the same moment.
     return float(_backoff(state)) if asked is None else asked + _backoff(state) / 10
 
@@ -100,8 +106,3 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time
     except ValueError:
         return None
     return max(0.0, moment.astimezone(UTC).timestamp() - now())
-
-
-def today() -> datetime:
-    """Give the beginning of the present day (UTC)."""
-    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Self
 
-from components.ingest.sources.tmdb.api import Document, TmdbApi
-from marquee.errors import DataError, UsageError
+from components.ingest.sources.tmdb.api import LAST_PAGE, Document, TmdbApi
+from marquee.errors import DataError, InfrastructureError, UsageError
 from marquee.log import progress
 
 logger = logging.getLogger(__name__)
@@ -69,18 +69,19 @@ def plan(api: TmdbApi, whole: Slice, pages: int) -> list[Slice]:
     found = int(listing["total_pages"])
     if not listing["total_results"]:
         return []
-    if found <= pages:
+    # Where TMDB says 500 it may mean more.
+    if found <= pages and found < LAST_PAGE:
         return [whole]
     if whole.first == whole.last:
         raise DataError(
-            f"TMDB has {found} pages of films released on {whole.first}, more than {pages}",
+            f"TMDB has {found} pages of films released on {whole.first}, too many to list",
             remedy="raise tmdb.slice_pages (up to 500), or leave that year out",
         )
     early, late = whole.halves()
     return [*plan(api, early, pages), *plan(api, late, pages)]
 
 
-def list_films(api: TmdbApi, span: Slice, executor: Executor) -> dict[int, Document]:
+def list_films(api: TmdbApi, span: Slice, executor: Executor) -> list[tuple[int, Document]]:
     """List a slice's films, all of them and each once.
 
     TMDB lists pages of a catalogue that changes meanwhile: a film may slip from a page not yet read
@@ -93,7 +94,10 @@ def list_films(api: TmdbApi, span: Slice, executor: Executor) -> dict[int, Docum
         executor: Asks for several pages at a time.
 
     Returns:
-        TMDB id to the film's entry, in the order of ids.
+        TMDB ids and the films' entries, in the order of ids.
+
+    Raises:
+        InfrastructureError: The slice has grown since it was planned.
     """
     films: dict[int, Document] = {}
     for _ in range(_LISTINGS):
@@ -110,12 +114,17 @@ def list_films(api: TmdbApi, span: Slice, executor: Executor) -> dict[int, Docum
             len(films),
             _LISTINGS,
         )
-    return dict(sorted(films.items()))
+    return sorted(films.items())
 
 
 def _pages(read: Callable[[int], Document], executor: Executor) -> list[Document]:
     pages = [read(1)]
     last = int(pages[0]["total_pages"])
+    if last > LAST_PAGE:
+        raise InfrastructureError(
+            f"TMDB's listing has grown to {last} pages since it was cut",
+            remedy="run the same command again: it cuts anew",
+        )
     with progress("list films", last) as advance:
         advance(1)
         for page in executor.map(read, range(2, last + 1)):
