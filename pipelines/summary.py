@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from marquee import storage
+from marquee.agreement import LabelAgreement
 from marquee.catalog import Catalog
 from marquee.run_layout import RunLayout
 
@@ -25,12 +26,23 @@ def write_summary(layout: RunLayout, architectures: list[str], registry_uri: str
     evaluations = {
         name: json.loads(storage.read_text(layout.evaluation(name))) for name in architectures
     }
+    text = storage.read_text(layout.agreement)
+    agreement = LabelAgreement.from_json(text, layout.agreement)
     summary = {
         "schema_version": SCHEMA_VERSION,
         "catalog_digest": manifest.digest,
         "posters": manifest.rows,
         "quarantined": manifest.quarantined,
         "registry": registry_uri,
+        "agreement": [
+            {
+                "sources": [pair.first, pair.second],
+                "films": pair.films,
+                "macro_jaccard": pair.macro_jaccard,
+                "macro_kappa": pair.macro_kappa,
+            }
+            for pair in agreement.pairs
+        ],
         "architectures": {
             name: {
                 "version": evaluation["version"],

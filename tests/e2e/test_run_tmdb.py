@@ -62,6 +62,8 @@ def test_the_labels_are_compared_for_people_and_machines(run):
     assert "TMDB" in result.stdout and "IMDb" in result.stdout
     found = json.loads((out / "ingest/agreement.json").read_text())
     assert {(pair["first"], pair["second"]) for pair in found["pairs"]} == {("tmdb", "imdb")}
+    (summed,) = json.loads((out / "summary.json").read_text())["agreement"]
+    assert summed["sources"] == ["tmdb", "imdb"] and 0.5 < summed["macro_jaccard"] < 1
     assert "Information courtesy of IMDb" in (out / "reports/agreement.html").read_text()
 
 

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Self, TypeVar
 from components.ingest.tmdb_server import films, imdb
 from marquee import storage
 from marquee.log import progress
+from marquee.processes import begin_worker
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ def _new_pool() -> ProcessPoolExecutor:
     # Not forked: this process has threads.
     context = multiprocessing.get_context("spawn")
     workers = min(_MOST_WORKERS, os.cpu_count() or 1)
-    return ProcessPoolExecutor(workers, context, initializer=_begin_worker)
+    return ProcessPoolExecutor(workers, context, initializer=begin_worker)
 
 
 @contextmanager
@@ -144,18 +144,6 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
-
-
-def _begin_worker() -> None:
-    threading.Thread(target=_end_with_server, daemon=True).start()
-
-
-def _end_with_server() -> None:
-    """End this process when the server was killed: its queue would keep it waiting for ever."""
-    server = multiprocessing.parent_process()
-    if server:
-        server.join()
-        os._exit(1)
 
 
 def _draw_to(number: int, variant: int, size: str, place: str) -> None:
