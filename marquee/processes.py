@@ -37,14 +37,16 @@ def stoppable() -> Iterator[None]:
     """
 
     def stop(*_: object) -> None:
-        raise Stopped("stopped on request", remedy="run the same command again")
+        # No Exception: a decoder that is at work would take it for damage of the image.
+        raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except KeyboardInterrupt:
+        raise Stopped("stopped on request", remedy="run the same command again") from None
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def begin_worker() -> None:

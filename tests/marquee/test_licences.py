@@ -69,7 +69,7 @@ PASSING = {
     "free": (rows({"licence": "CC0-1.0"}), NONE),
     "no licence, no joined labels": (rows({"licence": None, "label_licences": None}), NONE),
     "a merge's gaps": (rows({"licence": float("nan"), "label_licences": float("nan")}), NONE),
-    "not yet expired": (rows({"expires_at": NOW + timedelta(minutes=5)}), NONE),
+    "not yet expired": (rows({"expires_at": NOW + timedelta(days=1)}), NONE),
     "never": (rows({"expires_at": pd.Timestamp("9999-12-31", tz="UTC").as_unit("us")}), NONE),
 }
 
