@@ -247,7 +247,8 @@ def _rare(facts: dict[str, Any]) -> list[Table]:
 
 def _disputes(facts: dict[str, Any], genres: Sequence[str]) -> list[Bars]:
     disputes = facts["disputes"]
-    rows = [genre for genre in genres if genre in disputes]
+    # Without IMDb's labels no label can be judged.
+    rows = [genre for genre in genres if genre in disputes and _judged(disputes[genre])]
     if not rows:
         return []
     settings = facts["settings"]
@@ -264,7 +265,7 @@ def _disputes(facts: dict[str, Any], genres: Sequence[str]) -> list[Bars]:
             title="Labels on which TMDB and IMDb disagree",
             rows=rows,
             panels={
-                words[status]: [_disputed(disputes[genre], status) for genre in rows]
+                words[status]: [disputes[row][status] / _judged(disputes[row]) for row in rows]
                 for status in words
             },
             note="Share of the posters to which one of the two gives the genre, where both have "
@@ -273,6 +274,5 @@ def _disputes(facts: dict[str, Any], genres: Sequence[str]) -> list[Bars]:
     ]
 
 
-def _disputed(counts: dict[str, int], status: str) -> float | None:
-    judged = sum(counts[name] for name in ("agree", "tmdb_only", "imdb_only"))
-    return counts[status] / judged if judged else None
+def _judged(counts: dict[str, int]) -> int:
+    return sum(counts[name] for name in ("agree", "tmdb_only", "imdb_only"))

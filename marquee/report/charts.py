@@ -158,7 +158,7 @@ class Bars:
         top, pitch, gap, text = 48 if self.captions else 30, 20, 16, 44
         width = (WIDTH - _LABELS - gap * len(self.panels)) / len(self.panels)
         values = [value for panel in self.panels.values() for value in panel if value is not None]
-        scale = (width - text) / (max([*values, *self.reference]) or 1.0)
+        scale = (width - text) / (max([*values, *self.reference], default=0) or 1.0)
         lines = [top + pitch * n for n in range(len(self.rows))]
         marks: Sequence[float | None] = self.reference or [None] * len(lines)
         panels = []

@@ -165,3 +165,8 @@ def test_a_cell_without_a_number_has_no_bar():
     page = render("page", "", [table])
     assert page.count('class="bar"') == 1
     assert "nan%" not in page
+
+
+def test_bars_of_which_none_is_known_are_drawn():
+    bars = Bars(title="t", rows=("a",), panels={"p": (None,)})
+    assert "<svg" in render("page", "", [bars])

@@ -283,3 +283,11 @@ def test_a_placeholder_that_half_the_posters_share_is_one_group():
     groups = group_posters(frame, near_duplicate_bits=0)
     assert np.unique(groups[:20_000]).size == 1
     assert np.unique(groups).size == 20_001
+
+
+def test_labels_that_nobody_can_judge_have_no_picture(tmp_path):
+    """A catalog of TMDB's labels alone."""
+    uri = catalog(tmp_path, agreement=lambda number: {"Comedy": "unknown", "Drama": "unknown"})
+    page = balance_page(balance(uri, "all18", BalanceSettings()))
+    assert "Genre by era" in page
+    assert "Labels on which" not in page
