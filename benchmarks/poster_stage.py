@@ -100,8 +100,8 @@ def poster_urls(root: str) -> list[str]:
     urls = []
     with ThreadPoolExecutor(8) as executor:
         for span in plan(api, Slice(date(1874, 1, 1), date(2026, 12, 31)), 500):
-            films = list_films(api, span, executor)
-            urls += [f"{root}/t/p/{SIZE}{film['poster_path']}" for _, film in films]
+            paths = list_films(api, span, executor, lambda film: str(film["poster_path"]))
+            urls += [f"{root}/t/p/{SIZE}{path}" for path in paths.values()]
     return urls
 
 

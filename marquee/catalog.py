@@ -15,10 +15,11 @@ import dataclasses
 import hashlib
 import io
 import json
+import struct
 import tarfile
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -238,18 +239,19 @@ class Manifest:
             raise DataError(f"{where} is no catalog list: {error}", remedy="ingest again") from None
 
 
-def digest_of(row_digests: dict[str, str]) -> str:
+def digest_of(poster_ids: Iterable[str], row_digest: Callable[[str], str]) -> str:
     """Compute a catalog's digest.
 
     Args:
-        row_digests: poster_id to the sha256 of the row's content.
+        poster_ids: The posters.
+        row_digest: Gives the sha256 of the content of a poster's row.
 
     Returns:
         The sha256 (64 hex digits) over the rows sorted by poster_id.
     """
     total = hashlib.sha256()
-    for poster_id in sorted(row_digests):
-        total.update(f"{poster_id}\0{row_digests[poster_id]}\n".encode())
+    for poster_id in sorted(poster_ids):
+        total.update(f"{poster_id}\0{row_digest(poster_id)}\n".encode())
     return total.hexdigest()
 
 
@@ -399,17 +401,35 @@ class _Row(NamedTuple):
 
     source_digest: bytes
     row_digest: bytes
-    retrieved_at: datetime
-    expires_at: datetime | None
+    retrieved_on: int
+    """The day, as `date.toordinal` counts."""
+    expires_on: int
+    """The same; 0 if it does not expire."""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         """Take what matters of a row of the catalog."""
-        source, content = bytes.fromhex(row["source_digest"]), bytes.fromhex(row["row_digest"])
-        return cls(source, content, row["retrieved_at"], row["expires_at"])
+        expires = row["expires_at"]
+        return cls(
+            bytes.fromhex(row["source_digest"]),
+            bytes.fromhex(row["row_digest"]),
+            row["retrieved_at"].toordinal(),
+            0 if pd.isna(expires) else expires.toordinal(),
+        )
+
+    def pack(self) -> bytes:
+        """Make one small object of it: a large catalog has room for no more a row."""
+        return _ROW.pack(*self)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Self:
+        """Read what `pack` made."""
+        return cls(*_ROW.unpack(packed))
 
 
-_Rows = dict[str, _Row]
+_ROW = struct.Struct(">32s32sii")
+_Rows = dict[str, bytes]
+"""poster_id to a packed `_Row`."""
 
 
 class CatalogWriter:
@@ -449,30 +469,24 @@ class CatalogWriter:
         known, parts = self._manifest.parts, catalog.manifest.parts
         if parts[: len(known)] != known:
             known, self._rows = (), {}
-        rows = dict(self._rows)
         for part in parts[len(known) :]:
-            rows |= (written or {}).get(part) or self._rows_of(part)
-        self._rows, self._manifest = rows, catalog.manifest
+            # In place: of the rows of a large catalog there is room for one copy.
+            self._rows |= (written or {}).get(part) or self._rows_of(part)
+        self._manifest = catalog.manifest
 
     def _rows_of(self, part: str) -> _Rows:
         names = ["source_digest", "row_digest", "retrieved_at", "expires_at"]
-        catalog = Catalog.of(self.uri, Manifest(parts=(part,)))
+        frame = Catalog.of(self.uri, Manifest(parts=(part,))).frame(names)
+        rows: list[Any] = frame[names].to_dict("records")
         return {
-            poster_id: _Row(
-                bytes.fromhex(source),
-                bytes.fromhex(row),
-                retrieved.to_pydatetime(),
-                _moment(expires),
-            )
-            for poster_id, source, row, retrieved, expires, _ in catalog.frame(names).itertuples(
-                index=False
-            )
+            poster_id: _Row.of(row).pack()
+            for poster_id, row in zip(frame["poster_id"], rows, strict=True)
         }
 
     def held(self, poster_id: str) -> str:
         """Give the `Facts.digest` of what the catalog holds under an id, or nothing."""
-        row = self._rows.get(poster_id)
-        return row.source_digest.hex() if row else ""
+        packed = self._rows.get(poster_id)
+        return _Row.unpack(packed).source_digest.hex() if packed else ""
 
     @property
     def known(self) -> "Known":
@@ -521,7 +535,7 @@ class CatalogWriter:
         items = [(poster.row(), poster.data) for poster in self._pending]
         written = {}
         if items:
-            rows = {row["poster_id"]: _Row.of(row) for row, _ in items}
+            rows = {row["poster_id"]: _Row.of(row).pack() for row, _ in items}
             written = {_write_part(self.uri, items): rows}
 
         def append(catalog: Catalog) -> list[str]:
@@ -646,25 +660,23 @@ class CatalogWriter:
             parts = change_parts(Catalog.of(self.uri, newest))[::-1]
             listed = dataclasses.replace(newest, parts=tuple(dict.fromkeys(parts))[::-1])
             self._load(Catalog.of(self.uri, listed), written)
-            digests = {name: row.row_digest.hex() for name, row in self._rows.items()}
             self._manifest = dataclasses.replace(
                 listed,
                 rows=len(self._rows),
                 quarantined=len(_read_quarantine(self.uri)),
-                digest=digest_of(digests),
+                digest=digest_of(self._rows, self._row_digest),
                 checkpoints=newest.checkpoints | reached,
             )
             return self._manifest.to_json()
 
         storage.update(uri, merge)
 
-
-def _moment(value: pd.Timestamp) -> datetime | None:
-    return None if pd.isna(value) else value.to_pydatetime()
+    def _row_digest(self, poster_id: str) -> str:
+        return _Row.unpack(self._rows[poster_id]).row_digest.hex()
 
 
 class Known:
-    """What a catalog held when a writer was asked: what need not be fetched again.
+    """What the catalog of a writer holds: what need not be fetched again.
 
     Args:
         uri: The catalog.
@@ -676,7 +688,7 @@ class Known:
     def __init__(
         self,
         uri: str,
-        rows: Mapping[str, _Row],
+        rows: Mapping[str, bytes],
         checkpoints: Mapping[str, str],
         refused: Container[str] = (),
     ) -> None:
@@ -688,13 +700,14 @@ class Known:
     def __contains__(self, poster_id: str) -> bool:
         return poster_id in self._rows
 
-    def expires_at(self, poster_id: str) -> datetime | None:
-        """Say when a poster of the catalog expires; None if it does not."""
-        return self._rows[poster_id].expires_at
+    def expires_on(self, poster_id: str) -> date | None:
+        """Say on which day (UTC) a poster of the catalog expires; None if it does not."""
+        day = _Row.unpack(self._rows[poster_id]).expires_on
+        return date.fromordinal(day) if day else None
 
-    def retrieved_at(self, poster_id: str) -> datetime:
-        """Say when a poster of the catalog was retrieved."""
-        return self._rows[poster_id].retrieved_at
+    def retrieved_on(self, poster_id: str) -> date:
+        """Say on which day (UTC) a poster of the catalog was retrieved."""
+        return date.fromordinal(_Row.unpack(self._rows[poster_id]).retrieved_on)
 
     def image(self, poster_id: str, image_ref: str) -> bytes | None:
         """Read a poster's bytes from the catalog.

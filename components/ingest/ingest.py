@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from components.ingest.examine import Examiner, Result
 from components.ingest.imdb import ImdbLabels, with_agreement, with_imdb
 from components.ingest.source import Item, Kept, Offer, PosterSource
-from marquee.catalog import CatalogWriter, Facts, Manifest, Poster, Refusal
+from marquee.catalog import Catalog, CatalogWriter, Facts, Manifest, Poster, Refusal
 from marquee.errors import DataGateFailed, InfrastructureError, MarqueeError
 from marquee.log import progress
 
@@ -151,19 +151,18 @@ def finish(
             + ")",
             remedy=f"see {catalog_uri}/quarantine.jsonl for each row's reason",
         )
-    writer = CatalogWriter(catalog_uri, "")
-    lost = {poster_id for poster_id in report.usable if poster_id not in writer.known}
+    lost = report.usable.difference(Catalog(catalog_uri).frame([])["poster_id"])
     if lost:
         raise InfrastructureError(
             f"{len(lost)} posters that were stored are not in {catalog_uri} ({min(lost)}...): its "
             "storage cannot guard against several writers",
             remedy="run the same command again, or use a local folder or gs://",
         )
-    if mirror:
-        report.removed = writer.keep_only(report.usable)
-    if report.superseded:
+    if mirror or report.superseded:
+        writer = CatalogWriter(catalog_uri, "")
+        report.removed = writer.keep_only(report.usable) if mirror else 0
         writer.compact()
-    report.manifest = writer.publish()
+        report.manifest = writer.publish()
     if imdb:
         report.manifest = join_imdb(catalog_uri, ImdbLabels.load(imdb))
     logger.info(

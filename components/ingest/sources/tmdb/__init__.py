@@ -87,18 +87,17 @@ class TmdbSource:
         if self._films is None:
             with ThreadPoolExecutor(self._settings.concurrency) as executor:
                 try:
-                    films = list_films(self._api, self._span, executor)
+                    self._films = list_films(self._api, self._span, executor, _why_skipped)
                 except BaseException:
                     # Ends the waiting of calls that nobody waits for any more.
                     self._api.close()
                     raise
-            self._films = {tmdb_id: _why_skipped(film) for tmdb_id, film in films}
         return self._films
 
     def items(self, known: Known) -> Iterator[Item]:
         """Give each film's poster, or why it has none."""
         held = {n for n in self._listed() if poster_id(n) in known}
-        expiring = {n for n in held if self._expires_soon(known.expires_at(poster_id(n)))}
+        expiring = {n for n in held if self._expires_soon(known.expires_on(poster_id(n)))}
         refused = {n for n in held if poster_id(n) in known.refused}
         stale = expiring | refused | self._changed(held, known)
         asked_for = []
@@ -114,24 +113,24 @@ class TmdbSource:
         offers = _Offers(self._settings, self._api, configuration, self.name, known, expiring)
         yield from map_unordered(offers.open, asked_for, self._settings.concurrency)
 
-    def _expires_soon(self, expires_at: datetime | None) -> bool:
-        days = min(_RENEW_DAYS, self._settings.retention_days // 2)
-        return expires_at is not None and expires_at <= datetime.now(UTC) + timedelta(days=days)
+    def _expires_soon(self, day: date | None) -> bool:
+        notice = timedelta(days=min(_RENEW_DAYS, self._settings.retention_days // 2))
+        return day is not None and day <= datetime.now(UTC).date() + notice
 
     def _changed(self, held: set[int], known: Known) -> set[int]:
         """Ask what changed since the films that are held were last known to be up to date."""
         if not held:
             return set()
         read_to_the_end = [
-            moment
+            moment.date()
             for name, moment in known.checkpoints.items()
             if name.startswith(f"{NAME}:")
             and Slice.parse(name.removeprefix(f"{NAME}:")).contains(self._span)
         ]
         # Slices move with the years and the catalogue: then the films say it themselves.
-        oldest = min(known.retrieved_at(poster_id(n)) for n in held)
+        oldest = min(known.retrieved_on(poster_id(n)) for n in held)
         since = max([oldest, *read_to_the_end])
-        return self._api.changed_since(since.date(), datetime.now(UTC).date())
+        return self._api.changed_since(since, datetime.now(UTC).date())
 
 
 def _why_skipped(film: Document) -> str:

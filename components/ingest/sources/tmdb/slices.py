@@ -1,17 +1,20 @@
 """Cuts TMDB's films into spans of release dates that it can list, and lists them."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Self
+from itertools import chain
+from typing import Generic, Self, TypeVar
 
 from components.ingest.sources.tmdb.api import LAST_PAGE, Document, TmdbApi
 from marquee.errors import DataError, InfrastructureError, UsageError
 from marquee.log import progress
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _LISTINGS = 3
 
@@ -81,7 +84,9 @@ def plan(api: TmdbApi, whole: Slice, pages: int) -> list[Slice]:
     return [*plan(api, early, pages), *plan(api, late, pages)]
 
 
-def list_films(api: TmdbApi, span: Slice, executor: Executor) -> list[tuple[int, Document]]:
+def list_films(
+    api: TmdbApi, span: Slice, executor: Executor, keep: Callable[[Document], T]
+) -> dict[int, T]:
     """List a slice's films, all of them and each once.
 
     TMDB lists pages of a catalogue that changes meanwhile: a film may slip from a page not yet read
@@ -92,19 +97,28 @@ def list_films(api: TmdbApi, span: Slice, executor: Executor) -> list[tuple[int,
         api: TMDB.
         span: A slice that fits.
         executor: Asks for several pages at a time.
+        keep: What of a film's entry to keep: ten thousand entries would be 15 MB.
 
     Returns:
-        TMDB ids and the films' entries, in the order of ids.
+        TMDB id to what is kept, in the order of ids.
 
     Raises:
         InfrastructureError: The slice has grown since it was planned.
     """
-    films: dict[int, Document] = {}
+
+    def read(page: int) -> _Page[T]:
+        document = api.discover(span.first, span.last, page)
+        films = {int(film["id"]): keep(film) for film in document["results"]}
+        return _Page(films, int(document["total_results"]), int(document["total_pages"]))
+
+    films: dict[int, T] = {}
     for _ in range(_LISTINGS):
-        pages = _pages(lambda page: api.discover(span.first, span.last, page), executor)
-        once = {int(film["id"]): film for page in pages for film in page["results"]}
+        once: dict[int, T] = {}
+        totals = set()
+        for page in _pages(read, executor):
+            once |= page.films
+            totals.add(page.total_films)
         films |= once
-        totals = {int(page["total_results"]) for page in pages}
         if totals == {len(once)}:
             break
     else:
@@ -114,20 +128,24 @@ def list_films(api: TmdbApi, span: Slice, executor: Executor) -> list[tuple[int,
             len(films),
             _LISTINGS,
         )
-    return sorted(films.items())
+    return dict(sorted(films.items()))
 
 
-def _pages(read: Callable[[int], Document], executor: Executor) -> list[Document]:
-    pages = [read(1)]
-    last = int(pages[0]["total_pages"])
-    if last > LAST_PAGE:
+@dataclass(frozen=True)
+class _Page(Generic[T]):
+    films: dict[int, T]
+    total_films: int
+    total_pages: int
+
+
+def _pages(read: Callable[[int], _Page[T]], executor: Executor) -> Iterator[_Page[T]]:
+    first = read(1)
+    if first.total_pages > LAST_PAGE:
         raise InfrastructureError(
-            f"TMDB's listing has grown to {last} pages since it was cut",
+            f"TMDB's listing has grown to {first.total_pages} pages since it was cut",
             remedy="run the same command again: it cuts anew",
         )
-    with progress("list films", last) as advance:
-        advance(1)
-        for page in executor.map(read, range(2, last + 1)):
-            pages.append(page)
+    with progress("list films", first.total_pages) as advance:
+        for page in chain([first], executor.map(read, range(2, first.total_pages + 1))):
+            yield page
             advance(1)
-    return pages
