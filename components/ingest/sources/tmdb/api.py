@@ -107,6 +107,10 @@ class TmdbApi:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, adapter)
         self._stopped = threading.Event()
+        # One for all calls: each leaves garbage behind that is collected late.
+        self._retrying = tenacity.Retrying(
+            **policy(settings.patience), sleep=self._sleep, before_sleep=_tell
+        )
 
     def close(self) -> None:
         """Let no call wait or begin any more."""
@@ -130,11 +134,8 @@ class TmdbApi:
             InfrastructureError: The API did not answer for as long as `tmdb.patience` says.
         """
         fields = {re.sub(r"_([gl]te)$", r".\1", name): value for name, value in query.items()}
-        retrying = tenacity.Retrying(
-            **policy(self._settings.patience), sleep=self._sleep, before_sleep=_tell
-        )
         try:
-            document: Document = retrying(self._get, path, needs, fields)
+            document: Document = self._retrying(self._get, path, needs, fields)
         except TemporaryError as error:
             raise InfrastructureError(
                 f"{self._base}{path} does not answer ({error})",
