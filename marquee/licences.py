@@ -12,16 +12,13 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from marquee.errors import DataGateFailed
-from marquee.settings import LicenceSettings
+from marquee.settings import IngestSettings, LicenceSettings
 
 TMDB = "TMDB API Terms of Use"
 TMDB_TERMS_VERSION = "2023-10-20"
 IMDB = "IMDb Non-Commercial Datasets"
-ASSERTED = "asserted by the user"
+ASSERTED = IngestSettings.licence
 """The licence of a folder's row that names none."""
-
-RETENTION_DAYS = 180
-"""How long TMDB's content may be kept at most: six months."""
 
 COLUMNS: tuple[str, ...] = ("licence", "label_licences", "expires_at")
 """Columns of the catalog that the licence gate needs."""

@@ -65,9 +65,10 @@ class RunLayout:
         """A page for people, such as `evaluate-vgg16`."""
         return storage.join(self.uri, "reports", f"{name}.html")
 
-    def verdict(self, gate: str) -> str:
-        """The verdict of a gate, such as `validate`."""
-        return storage.join(self.uri, gate, "verdict.json")
+    @property
+    def validation(self) -> str:
+        """The data gate's verdict, the rows that failed and the Data Docs."""
+        return storage.join(self.uri, "validate")
 
     def write_page(self, name: str, page: str, artifact: str = "") -> None:
         """Write a page for people below the run, and where the Kubeflow UI looks for it.

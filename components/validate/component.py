@@ -18,7 +18,7 @@ def validate(
     with step.step("validate", run_uri) as layout:
         bounds = settings.load(overrides)
         found = validate.validate(layout.catalog, bounds)
-        found.write(f"{run_uri}/validate")
+        found.write(layout.validation)
         text = page.validation_page(found, bounds.validate, "../validate")
         layout.write_page("validate", text, report.path)
         found.verdict.raise_unless_passed()

@@ -12,6 +12,7 @@ from functools import cache, partial
 
 from components.ingest.concurrent import map_unordered
 from components.ingest.source import Item, Kept, Offer, Skipped
+from components.ingest.sources import WHOLE
 from components.ingest.sources.tmdb.api import Document, NotFound, TmdbApi, licence_of, read_token
 from components.ingest.sources.tmdb.images import ImageHost
 from components.ingest.sources.tmdb.slices import Slice, list_films, plan
@@ -72,7 +73,7 @@ class TmdbSource:
     """
 
     def __init__(self, span: str, settings: TmdbSettings) -> None:
-        self._span = _whole(settings) if span == "all" else Slice.parse(span)
+        self._span = _whole(settings) if span == WHOLE else Slice.parse(span)
         self.name = f"{NAME}:{self._span}"
         self._settings = settings
         self._api = TmdbApi(settings, read_token())

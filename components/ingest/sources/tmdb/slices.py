@@ -19,7 +19,7 @@ T = TypeVar("T")
 _LISTINGS = 3
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Slice:
     """Films released from `first` to `last`, both included."""
 
