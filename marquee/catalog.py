@@ -297,8 +297,11 @@ class Catalog:
         Returns:
             One row a poster, with the part it lies in as the column `part`.
         """
-        frame = self.rows(columns).drop_duplicates("poster_id", keep="last")
-        return frame.sort_values("poster_id", ignore_index=True)
+        frame = self.rows(columns)
+        newest = frame["poster_id"].drop_duplicates(keep="last").sort_values().index
+        frame = frame.take(newest.to_numpy())
+        frame.index = pd.RangeIndex(len(frame))
+        return frame
 
     def rows(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Read all rows, superseded ones too: of rows with one poster_id, the last one counts.
@@ -448,16 +451,24 @@ class CatalogWriter:
 
     def __init__(self, uri: str, source: str, part_rows: int = 500) -> None:
         self.uri = uri
-        self._source = source
         self._part_rows = part_rows
         self._pending: list[Poster] = []
         self._pending_bytes = 0
-        self.refusals: list[Refusal] = []
-        """What this writer put into quarantine."""
         self._manifest = Manifest()
         self._rows: _Rows = {}
-        if storage.exists(storage.join(uri, CATALOG_FILE)):
-            self._load(Catalog(uri))
+        self.begin(source)
+
+    def begin(self, source: str) -> None:
+        """Turn to another source, when all of the one before is published.
+
+        Args:
+            source: The source that is about to be read from its start.
+        """
+        self._source = source
+        self.refusals: list[Refusal] = []
+        """What this writer put into quarantine of this source."""
+        if storage.exists(storage.join(self.uri, CATALOG_FILE)):
+            self._load(Catalog(self.uri))
 
     def _load(self, catalog: Catalog, written: Mapping[str, _Rows] | None = None) -> None:
         """Learn what is in a catalog; of a longer list of parts, read the new ones only.

@@ -36,6 +36,7 @@ SCHEMA = pa.schema(
 together; `weight` is how much a poster counts in training, mean 1: in the loss or in the draw, as
 the strategy says; `repeats` is how often an epoch shows it; `label_weights` [G] (0..1) is how much
 each of its labels counts in the loss. Validation and test rows have 1 everywhere."""
+_ROWS_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,12 @@ class SplitPlan:
 
     def write(self, uri: str) -> None:
         """Write `split.parquet` and `balance.json` below a URI."""
-        table = pa.Table.from_pandas(self.frame, schema=SCHEMA, preserve_index=False)
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
+        with pq.ParquetWriter(sink, SCHEMA) as writer:
+            # Some rows at a time: as a table, the whole would be in memory once more.
+            for start in range(0, len(self.frame), _ROWS_AT_A_TIME):
+                rows = self.frame.iloc[start : start + _ROWS_AT_A_TIME]
+                writer.write_table(pa.Table.from_pandas(rows, SCHEMA, preserve_index=False))
         storage.write_bytes(storage.join(uri, SPLIT_FILE), sink.getvalue().to_pybytes())
         document = {**self.balance, "schema_version": SCHEMA_VERSION}
         storage.write_text(storage.join(uri, BALANCE_FILE), json.dumps(document, indent=2) + "\n")

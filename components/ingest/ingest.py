@@ -79,28 +79,26 @@ def ingest(
         DataGateFailed: Not one poster of the source could be used.
     """
     report = IngestReport()
+    writer = CatalogWriter(catalog_uri, "", part_rows)
     with Examiner(workers) as examiner:
         for source in sources if isinstance(sources, Iterable) else [sources]:
-            report += ingest_slice(source, catalog_uri, part_rows, examiner)
+            report += ingest_slice(source, writer, examiner)
     return finish(catalog_uri, report, mirror, imdb)
 
 
-def ingest_slice(
-    source: PosterSource, catalog_uri: str, part_rows: int, examiner: Examiner
-) -> IngestReport:
+def ingest_slice(source: PosterSource, writer: CatalogWriter, examiner: Examiner) -> IngestReport:
     """Bring the posters of one slice of a source into a catalog, maybe beside other slices.
 
     Args:
         source: The slice.
-        catalog_uri: Where the catalog is or is to be.
-        part_rows: Posters a part.
+        writer: Adds to the catalog.
         examiner: Looks at the posters.
 
     Returns:
         Counts, and the catalog's list as published.
     """
     began = datetime.now(UTC)
-    writer = CatalogWriter(catalog_uri, source.name, part_rows)
+    writer.begin(source.name)
     report = IngestReport()
     known = writer.known
     try:

@@ -9,7 +9,7 @@ from components.ingest.examine import Examiner
 from components.ingest.ingest import COUNTS, IngestReport, finish, ingest_slice
 from components.ingest.sources import make_source
 from marquee import agreement, licences, storage
-from marquee.catalog import Catalog
+from marquee.catalog import Catalog, CatalogWriter
 from marquee.processes import stoppable
 from marquee.run_layout import RunLayout
 from marquee.settings import Settings
@@ -32,7 +32,8 @@ def ingest_span(
     """
     offers = make_source(source, span, settings=settings, **posters)
     with stoppable(), Examiner(settings.ingest.workers) as examiner:
-        report = ingest_slice(offers, layout.catalog, settings.ingest.part_rows, examiner)
+        writer = CatalogWriter(layout.catalog, offers.name, settings.ingest.part_rows)
+        report = ingest_slice(offers, writer, examiner)
     document = {name: getattr(report, name) for name in COUNTS}
     document |= {"usable": sorted(report.usable), "skipped": dict(report.skipped)}
     storage.write_text(layout.span(span), json.dumps(document) + "\n")

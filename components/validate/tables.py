@@ -51,6 +51,7 @@ COLUMNS: tuple[str, ...] = (
 )
 """Columns of the catalog that the gate reads."""
 
+_ROWS_AT_A_TIME = 4096
 _COMPARED = (LabelStatus.AGREE, LabelStatus.TMDB_ONLY, LabelStatus.IMDB_ONLY)
 
 
@@ -86,7 +87,9 @@ def _type_of(frame: pd.DataFrame, name: str) -> str:
         return "missing"
     wanted = SCHEMA.field(name).type
     try:
-        pa.array(frame[name], type=wanted, from_pandas=True)
+        for start in range(0, len(frame), _ROWS_AT_A_TIME):
+            rows = frame[name].iloc[start : start + _ROWS_AT_A_TIME]
+            pa.array(rows, type=wanted, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         return str(error)
     return str(wanted)
