@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from sklearn.exceptions import ConvergenceWarning
@@ -25,7 +26,7 @@ from torch import nn
 from benchmarks.results import record
 from components.ingest.drawing import draw_poster
 from components.ingest.drawn_films import drawn_film
-from marquee.genres import LABEL_SETS, multi_hot
+from marquee.genres import LABEL_SETS, label_matrix
 
 HEIGHT, WIDTH = 96, 64
 """Input of the network in pixels."""
@@ -66,7 +67,7 @@ def draw(films: int, seed: int, label_set: str) -> Posters:
     Args:
         films: How many films to invent; those without a genre of the label set are left out.
         seed: Seed of the catalogue.
-        label_set: A name from `LABEL_SETS`.
+        label_set: `all18` or `study4`.
 
     Returns:
         The posters at the network's input size.
@@ -78,7 +79,8 @@ def draw(films: int, seed: int, label_set: str) -> Posters:
     for row, film in enumerate(catalogue):
         with Image.open(io.BytesIO(draw_poster(film, DRAWN_WIDTH))) as poster:
             pixels[row] = np.asarray(poster.resize((WIDTH, HEIGHT), Image.Resampling.BOX))
-    return Posters(pixels, np.array(multi_hot([film.genres for film in catalogue], labels)))
+    facts = pd.DataFrame({"genres": [film.genres for film in catalogue]})
+    return Posters(pixels, label_matrix(facts, labels))
 
 
 def split(posters: Posters, seed: int) -> tuple[Posters, Posters, Posters]:
@@ -240,7 +242,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows: list[list[str | float]] = []
-    for label_set in LABEL_SETS:
+    for label_set in ("all18", "study4"):
         for name, (f1, seconds) in measure(arguments.films, arguments.seed, label_set).items():
             rows.append([label_set, name, f1, f"{seconds:.0f}"])
             print(f"{label_set:10} {name:12} {f1:8.3f} {seconds:8.1f} CPU s")

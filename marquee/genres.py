@@ -1,9 +1,19 @@
-"""Genre names and label sets, in TMDB's spelling."""
+"""Genre names, subgenres and label sets, and what labels a film has; in TMDB's spelling."""
+
+from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from marquee.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TMDB_GENRE_IDS: dict[str, int] = {
     "Action": 28,
@@ -33,9 +43,61 @@ GENRES: tuple[str, ...] = tuple(TMDB_GENRE_IDS)
 VISUAL_GENRES: tuple[str, ...] = tuple(genre for genre in GENRES if genre != "TV Movie")
 """The 18 targets: TV Movie says where a film was shown, not what its poster looks like."""
 
+
+@dataclass(frozen=True)
+class Subgenre:
+    """What makes a film one of a subgenre: all of the genres, or any of the keywords."""
+
+    genres: tuple[str, ...] = ()
+    """A film that has all of them is one; without any, keywords alone decide."""
+    keywords: tuple[str, ...] = ()
+    """TMDB's, in lower case."""
+
+
+SUBGENRES: dict[str, Subgenre] = {
+    "Action Adventure": Subgenre(("Action", "Adventure"), ("swashbuckler",)),
+    "Action Comedy": Subgenre(("Action", "Comedy"), ("action comedy", "buddy cop")),
+    "Action Thriller": Subgenre(("Action", "Thriller"), ("action thriller",)),
+    "Christmas": Subgenre((), ("christmas", "christmas eve", "santa claus")),
+    "Crime Comedy": Subgenre(("Crime", "Comedy"), ("crime comedy", "caper")),
+    "Crime Drama": Subgenre(("Crime", "Drama"), ("crime drama",)),
+    "Crime Thriller": Subgenre(("Crime", "Thriller"), ("crime thriller",)),
+    "Family Animation": Subgenre(("Animation", "Family")),
+    "Family Comedy": Subgenre(("Family", "Comedy"), ("family comedy",)),
+    "Fantasy Adventure": Subgenre(
+        ("Fantasy", "Adventure"), ("sword and sorcery", "high fantasy", "fantasy adventure")
+    ),
+    "Film Noir": Subgenre((), ("film noir",)),
+    "Gangster": Subgenre((), ("gangster", "mafia", "mobster", "yakuza")),
+    "Historical Drama": Subgenre(
+        ("History", "Drama"), ("historical drama", "period drama", "costume drama")
+    ),
+    "Horror Comedy": Subgenre(("Horror", "Comedy"), ("horror comedy", "comedy horror")),
+    "Horror Thriller": Subgenre(("Horror", "Thriller"), ("horror thriller",)),
+    "Martial Arts": Subgenre((), ("martial arts", "kung fu", "karate", "wuxia")),
+    "Musical": Subgenre((), ("musical", "stage musical", "broadway musical", "rock opera")),
+    "Musical Comedy": Subgenre(("Music", "Comedy"), ("musical comedy",)),
+    "Mystery Thriller": Subgenre(("Mystery", "Thriller"), ("mystery thriller",)),
+    "Romantic Comedy": Subgenre(("Romance", "Comedy"), ("romantic comedy", "romcom")),
+    "Romantic Drama": Subgenre(("Romance", "Drama"), ("romantic drama", "tragic romance")),
+    "Science Fiction Action": Subgenre(("Science Fiction", "Action"), ("sci-fi action",)),
+    "Science Fiction Adventure": Subgenre(("Science Fiction", "Adventure"), ("space opera",)),
+    "Science Fiction Horror": Subgenre(("Science Fiction", "Horror"), ("sci-fi horror",)),
+    "Slasher": Subgenre((), ("slasher",)),
+    "Spy": Subgenre((), ("spy", "secret agent", "espionage", "spy thriller")),
+    "Superhero": Subgenre((), ("superhero", "superhero team", "superheroine")),
+    "Vampire": Subgenre((), ("vampire", "dracula")),
+    "War Drama": Subgenre(("War", "Drama"), ("war drama",)),
+    "Zombie": Subgenre((), ("zombie", "zombie apocalypse", "living dead")),
+}
+"""Subgenres that are frequent and that posters show. Those of two genres are found in any catalog,
+the others where films have keywords; what a catalog has too few films of is left out of its plan
+(`balance.subgenre_films`)."""
+
 LABEL_SETS: dict[str, tuple[str, ...]] = {
     "all18": VISUAL_GENRES,
     "study4": ("Comedy", "Horror", "Action", "Romance"),
+    "subgenres": tuple(SUBGENRES),
 }
 """What a model can be asked to predict; the order is the order of its outputs."""
 
@@ -46,10 +108,10 @@ def label_set(name: str) -> tuple[str, ...]:
     """Look a label set up.
 
     Args:
-        name: `all18` or `study4`.
+        name: `all18`, `study4` or `subgenres`.
 
     Returns:
-        Its genres, in the order of a model's outputs.
+        Its labels, in the order of a model's outputs.
 
     Raises:
         DataError: No label set has this name.
@@ -99,14 +161,70 @@ def suggest(name: str) -> str:
     return f"use TMDB's names: {', '.join(GENRES)}"
 
 
-def multi_hot(genres: Iterable[Sequence[str]], labels: Sequence[str]) -> list[list[int]]:
-    """Turn genre lists into label vectors.
+def label_columns(labels: Sequence[str]) -> tuple[str, ...]:
+    """Name the columns of a catalog that `label_matrix` reads.
 
     Args:
-        genres: N lists of genre names; names outside `labels` are left out.
-        labels: The G names of a label set.
+        labels: Genres or subgenres.
+    """
+    by_keyword = any(_definition(label).keywords for label in labels)
+    return ("genres", "keywords") if by_keyword else ("genres",)
+
+
+def label_matrix(frame: pd.DataFrame, labels: Sequence[str]) -> NDArray[np.int8]:
+    """Find which labels each film has.
+
+    Args:
+        frame: N rows with lists of names in `label_columns(labels)`.
+        labels: G genres or subgenres; a film's other genres and keywords do not matter.
 
     Returns:
-        N rows of G zeros and ones.
+        Zeros and ones [N, G].
+
+    Raises:
+        DataError: A label is neither a genre nor a subgenre of this Marquee.
     """
-    return [[int(label in row) for label in labels] for row in genres]
+    definitions = [_definition(label) for label in labels]
+    genres = _marks(frame["genres"], [[genre] for genre in GENRES])
+    result = np.zeros((len(frame), len(labels)), np.int8)
+    for g, definition in enumerate(definitions):
+        if definition.genres:
+            places = [GENRES.index(genre) for genre in definition.genres]
+            result[:, g] = genres[:, places].all(axis=1)
+    if "keywords" in label_columns(labels):
+        result |= _marks(frame["keywords"], [definition.keywords for definition in definitions])
+    return result
+
+
+def _definition(label: str) -> Subgenre:
+    if label in TMDB_GENRE_IDS:
+        return Subgenre((label,))
+    try:
+        return SUBGENRES[label]
+    except KeyError:
+        raise DataError(
+            f"{label!r} is neither a genre nor a subgenre",
+            remedy="use the Marquee that the model or split plan was made with",
+        ) from None
+
+
+def _marks(rows: pd.Series, meanings: Sequence[Sequence[str]]) -> NDArray[np.int8]:
+    """Mark where rows hold a name; case does not matter.
+
+    Args:
+        rows: N lists of names; None is an empty one.
+        meanings: The names that stand for each of C columns.
+
+    Returns:
+        Zeros and ones [N, C].
+    """
+    columns: dict[str, list[int]] = {}
+    for column, names in enumerate(meanings):
+        for name in names:
+            columns.setdefault(name.casefold(), []).append(column)
+    marks = np.zeros((len(rows), len(meanings)), np.int8)
+    for row, found in enumerate(rows):
+        for name in found if found is not None else ():
+            for column in columns.get(name.casefold(), ()):
+                marks[row, column] = 1
+    return marks

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from components.balance.groups import IDENTITIES
 from marquee.agreement import LabelStatus
 from marquee.catalog import Catalog
-from marquee.genres import multi_hot
+from marquee.genres import label_columns, label_matrix
 from marquee.licences import attributions
 
 COLUMNS: tuple[str, ...] = ("poster_id", *IDENTITIES, "perceptual_hash", "year", "era")
@@ -55,8 +55,7 @@ def read_posters(catalog: Catalog, genres: tuple[str, ...]) -> tuple[Posters, li
     Returns:
         The posters, in the order of their ids, and the attributions that their sources ask for.
     """
-    rows = (tuple(row) for row in catalog.frame(["genres"])["genres"])
-    labels = np.array(multi_hot(rows, genres), dtype=np.int8).reshape(-1, len(genres))
+    labels = label_matrix(catalog.frame(label_columns(genres)), genres)
     used = np.asarray(labels.any(axis=1))
     statuses = _status_codes(catalog.frame(["agreement"])["agreement"], genres)
     credited = attributions(catalog.frame(["licence", "label_licences"]).loc[used])

@@ -17,7 +17,7 @@ from marquee.decision import decide
 from marquee.engine import Engine
 from marquee.eras import ERAS, UNKNOWN_ERA
 from marquee.errors import DataError
-from marquee.genres import multi_hot
+from marquee.genres import label_columns, label_matrix
 from marquee.images import preprocess
 from marquee.licences import check_not_expired
 from marquee.log import progress
@@ -86,11 +86,12 @@ def evaluate(bundle_uri: str, catalog_uri: str, split_uri: str) -> Evaluation:
     )
     _check_lineage(bundle, catalog, plan)
     engine = Engine(bundle)
-    frame = catalog.frame(["genres", "era", "source", "expires_at", "shard_offset", "size"])
+    facts = ["era", "source", "expires_at", "shard_offset", "size"]
+    frame = catalog.frame([*facts, *label_columns(plan.genres)])
     frame = frame.merge(plan.frame[["poster_id", "split"]], on="poster_id")
     test = frame[frame["split"] == TEST].reset_index(drop=True)
     check_not_expired(test)
-    train_labels = _labels(frame[frame["split"] == TRAIN], plan.genres)
+    train_labels = label_matrix(frame[frame["split"] == TRAIN], plan.genres)
     probabilities = predict_posters(engine, catalog, test)
     evaluation = _evaluate(bundle, engine, test, train_labels, probabilities)
     logger.info(
@@ -153,10 +154,6 @@ def _batches(posters: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, b
         yield batch
 
 
-def _labels(frame: pd.DataFrame, genres: tuple[str, ...]) -> NDArray[np.int8]:
-    return np.array(multi_hot(frame["genres"], genres), dtype=np.int8).reshape(-1, len(genres))
-
-
 def _evaluate(
     bundle: Bundle,
     engine: Engine,
@@ -165,7 +162,7 @@ def _evaluate(
     probabilities: NDArray[np.float64],
 ) -> Evaluation:
     info = bundle.info
-    labels = _labels(test, info.genres)
+    labels = label_matrix(test, info.genres)
     decided, unsure = decide(probabilities, info.thresholds)
     chosen = decided.astype(np.int8)
     return Evaluation(

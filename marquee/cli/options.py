@@ -21,6 +21,7 @@ class LabelSet(enum.StrEnum):
 
     ALL18 = "all18"
     STUDY4 = "study4"
+    SUBGENRES = "subgenres"
 
 
 BASE_URL = typer.Option(
