@@ -222,6 +222,8 @@ class BalanceSettings:
     rare_below: int = 20
     """A genre with fewer training posters is reported as too rare to learn, and weighs no more
     than one with this many; 0 sets no bound."""
+    subgenre_films: int = 100
+    """A subgenre that fewer films of the catalog have is left out of the plan."""
     disagreement: str = "keep"
     """What to do in training with labels on which TMDB and IMDb disagree: `keep`, `mask` (they do
     not count) or `weigh` (they count `disagreement_weight`)."""
@@ -252,6 +254,7 @@ class BalanceSettings:
         check_range("balance.near_duplicate_bits", self.near_duplicate_bits, 0, 16)
         check_range("balance.oversample_cap", self.oversample_cap, 1, 255)
         check_range("balance.rare_below", self.rare_below, 0, 1_000_000)
+        check_range("balance.subgenre_films", self.subgenre_films, 1, 1_000_000)
         check_range("balance.disagreement_weight", self.disagreement_weight, 0, 1)
 
 

@@ -15,7 +15,7 @@ from marquee.contract import check_schema_version, parse_json
 from marquee.errors import DataError
 from marquee.genres import label_set as genres_of
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SPLIT_FILE = "split.parquet"
 BALANCE_FILE = "balance.json"
 
@@ -46,7 +46,7 @@ class SplitPlan:
     frame: pd.DataFrame
     """One row a poster with the columns of `SCHEMA`."""
     balance: dict[str, Any]
-    """The content of balance.json: label set, catalog digest, strategy, and what the page shows."""
+    """The content of balance.json: labels, catalog digest, strategy, and what the page shows."""
 
     @property
     def label_set(self) -> str:
@@ -55,8 +55,8 @@ class SplitPlan:
 
     @property
     def genres(self) -> tuple[str, ...]:
-        """The G genres of the label set."""
-        return genres_of(self.label_set)
+        """The G labels that models learn: those of the label set that enough films have."""
+        return tuple(self.balance["labels"])
 
     @property
     def strategy(self) -> str:
@@ -76,9 +76,11 @@ class SplitPlan:
         """The sha256 (64 hex digits) over which poster is in which split.
 
         Weights are left out: bundles trained by any strategy share a test set, and can be compared.
+        Labels that were left out are in it: their lack makes another task of the label set.
         """
+        task = "\0".join((self.label_set, *self.balance["labels_left_out"]))
         pairs = sorted(zip(self.frame["poster_id"], self.frame["split"], strict=True))
-        text = f"{self.label_set}\n" + "".join(f"{poster}\0{split}\n" for poster, split in pairs)
+        text = f"{task}\n" + "".join(f"{poster}\0{split}\n" for poster, split in pairs)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -136,6 +138,9 @@ class SplitPlan:
             ) from None
         if balance["schema_version"] == 1:
             frame, balance = _from_version_1(frame, balance)
+        if balance["schema_version"] <= 2:
+            labels = list(genres_of(balance["label_set"]))
+            balance = {**balance, "labels": labels, "labels_left_out": {}}
         return cls(frame, balance)
 
 

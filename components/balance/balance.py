@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from components.balance import figures
 from components.balance.deal import NOWHERE, Deal, deal
 from components.balance.groups import group_posters
-from components.balance.posters import Posters, read_posters
+from components.balance.posters import Posters, read_posters, subgenres_left_out
 from components.balance.strategies import Emphasis, effects, emphases, label_weights
 from marquee.catalog import Catalog
 from marquee.genres import label_set as genres_of
@@ -30,20 +30,23 @@ def balance(catalog_uri: str, label_set: str, settings: BalanceSettings) -> Spli
 
     Args:
         catalog_uri: The catalog.
-        label_set: `all18` or `study4`; posters with none of its genres are left out.
+        label_set: `all18`, `study4` or `subgenres`; posters with none of its labels are left out.
         settings: Kind of split, shares, strategy and seed.
 
     Returns:
         The split plan.
 
     Raises:
-        DataGateFailed: There are too few posters to deal.
+        DataGateFailed: There are too few posters to deal, or every subgenre has too few films.
     """
     catalog = Catalog(catalog_uri)
-    posters, credited = read_posters(catalog, genres_of(label_set))
+    labels = genres_of(label_set)
+    rare = subgenres_left_out(catalog, labels, settings.subgenre_films)
+    posters, credited = read_posters(catalog, tuple(name for name in labels if name not in rare))
     plan = make_plan(posters, label_set, settings)
     plan.balance.update(
         catalog_digest=catalog.manifest.digest,
+        labels_left_out=rare,
         left_out=len(catalog) - len(posters),
         attributions=credited,
     )
@@ -59,8 +62,8 @@ def make_plan(posters: Posters, label_set: str, settings: BalanceSettings) -> Sp
     """Deal and weigh posters; what `balance` does once it has read the catalog.
 
     Args:
-        posters: Posters with a genre of the label set, in the order of their ids.
-        label_set: `all18` or `study4`.
+        posters: Posters with one label or more, in the order of their ids.
+        label_set: `all18`, `study4` or `subgenres`.
         settings: Kind of split, shares, strategy and seed.
 
     Returns:
@@ -80,10 +83,12 @@ def make_plan(posters: Posters, label_set: str, settings: BalanceSettings) -> Sp
     frame = _rows(posters, groups, splits, choices[settings.strategy], counted)
     report = {
         "label_set": label_set,
+        "labels": list(posters.genres),
+        "labels_left_out": {},
         "settings": dataclasses.asdict(settings),
         **_deal_facts(dealt, groups, splits),
-        **_weights_facts(posters, splits, counted, choices, genres_of(label_set), settings),
-        **_content_facts(posters, splits, counted, choices[settings.strategy], label_set),
+        **_weights_facts(posters, splits, counted, choices, settings),
+        **_content_facts(posters, splits, counted, choices[settings.strategy]),
     }
     return SplitPlan(frame, report)
 
@@ -128,10 +133,9 @@ def _weights_facts(
     splits: NDArray[Any],
     counted: NDArray[np.float32],
     choices: dict[str, Emphasis],
-    genres: tuple[str, ...],
     settings: BalanceSettings,
 ) -> dict[str, Any]:
-    train = splits == TRAIN
+    genres, train = posters.genres, splits == TRAIN
     chosen = choices[settings.strategy].class_weights.tolist()
     return {
         "test_split": settings.split,
@@ -151,9 +155,8 @@ def _content_facts(
     splits: NDArray[Any],
     counted: NDArray[np.float32],
     chosen: Emphasis,
-    label_set: str,
 ) -> dict[str, Any]:
-    genres, eras, train = genres_of(label_set), posters.frame["era"], splits == TRAIN
+    genres, eras, train = posters.genres, posters.frame["era"], splits == TRAIN
     shares = figures.genre_shares(posters.labels, splits, genres)
     after = effects(posters.labels[train], counted[train], chosen, genres)["genres"]
     return {

@@ -57,6 +57,7 @@ def balance_page(plan: SplitPlan) -> str:
         _eras(facts, present),
         _pairs(facts, present),
         *_rare(facts),
+        *_left_out(facts),
         *_disputes(facts, present),
     ]
     subtitle = (
@@ -85,7 +86,7 @@ def _tiles(facts: dict[str, Any]) -> Tiles:
     ]
     tiles.append(("groups", f"{facts['groups']:,}", f"the largest has {facts['largest_group']:,}"))
     reasons = {
-        f"without a genre of {facts['label_set']}": facts["left_out"],
+        f"without a label of {facts['label_set']}": facts["left_out"],
         "set aside": facts["set_aside"],
         "without a year": facts["without_year"],
     }
@@ -241,6 +242,21 @@ def _rare(facts: dict[str, Any]) -> list[Table]:
             ],
             note=f"Fewer than {fewest} training posters. They weigh as if they had {fewest}, and "
             "their scores say little; bring more films, or read the others.",
+        )
+    ]
+
+
+def _left_out(facts: dict[str, Any]) -> list[Table]:
+    if not facts["labels_left_out"]:
+        return []
+    return [
+        Table(
+            title="Subgenres left out",
+            columns=("subgenre", "films"),
+            rows=[list(row) for row in facts["labels_left_out"].items()],
+            note=f"Fewer than {facts['settings']['subgenre_films']} films in the catalog "
+            "(balance.subgenre_films): models do not learn them. Some subgenres are known by "
+            "keywords alone; a catalog without any has none of these films.",
         )
     ]
 

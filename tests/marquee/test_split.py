@@ -46,26 +46,47 @@ def test_a_plan_of_version_1_is_read(version_1):
     assert plan.frame["weight"].tolist() == [1.5, 0.5, 1, 1]
     assert (plan.strategy, plan.class_weights) == ("class_weights", None)
     assert plan.ids("train") == ["a", "b"]
+    assert plan.genres == ("Comedy", "Horror", "Action", "Romance")
 
 
 def test_a_plan_of_version_1_is_written_as_one_of_today(version_1, tmp_path):
     old = SplitPlan.read(version_1)
     old.write(str(tmp_path / "new"))
     new = SplitPlan.read(str(tmp_path / "new"))
-    assert json.loads((tmp_path / "new/balance.json").read_text())["schema_version"] == 2
+    assert json.loads((tmp_path / "new/balance.json").read_text())["schema_version"] == 3
     assert new.digest == old.digest
     assert new.training_digest == old.training_digest
 
 
 def test_a_newer_plan_is_refused(version_1, tmp_path):
-    (tmp_path / "balance.json").write_text(json.dumps({"schema_version": 3}))
-    with pytest.raises(DataError, match=r"schema_version 3.*upgrade Marquee"):
+    (tmp_path / "balance.json").write_text(json.dumps({"schema_version": 4}))
+    with pytest.raises(DataError, match=r"schema_version 4.*upgrade Marquee"):
         SplitPlan.read(version_1)
 
 
 def test_a_missing_plan_is_named(tmp_path):
     with pytest.raises(DataError, match=r"no split plan at .*marquee balance"):
         SplitPlan.read(str(tmp_path / "nowhere"))
+
+
+def test_a_plan_of_version_2_has_all_labels_of_its_set(version_1, tmp_path):
+    """Version 2 is today's but for the labels: a label set was always learnt as a whole."""
+    SplitPlan.read(version_1).write(str(tmp_path))
+    balance = json.loads((tmp_path / "balance.json").read_text())
+    digest = SplitPlan.read(str(tmp_path)).digest
+    del balance["labels"], balance["labels_left_out"]
+    (tmp_path / "balance.json").write_text(json.dumps(balance | {"schema_version": 2}))
+    plan = SplitPlan.read(str(tmp_path))
+    assert plan.genres == ("Comedy", "Horror", "Action", "Romance")
+    assert plan.digest == digest
+
+
+def test_labels_that_were_left_out_make_another_task(version_1):
+    plan = SplitPlan.read(version_1)
+    fewer = plan.balance | {"labels": ["Comedy", "Horror"], "labels_left_out": {"Action": 3}}
+    changed = dataclasses.replace(plan, balance=fewer)
+    assert changed.genres == ("Comedy", "Horror")
+    assert changed.digest != plan.digest
 
 
 def _weight(frame, facts):

@@ -149,6 +149,7 @@ def test_a_temporal_split_sets_aside_what_it_cannot_place(tmp_path):
         ("oversample_cap", 0, "use a value from 1 to 255"),
         ("oversample_cap", 256, "use a value from 1 to 255"),
         ("rare_below", -1, "use a value from 0 to"),
+        ("subgenre_films", 0, "use a value from 1 to"),
         ("disagreement_weight", 1.5, "use a value from 0 to 1"),
     ],
 )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from components.balance.balance import make_plan
 from components.balance.posters import DISPUTED, STATUSES, Posters
 from marquee.eras import UNKNOWN_ERA, era_of
+from marquee.genres import label_set
 from marquee.settings import BalanceSettings
 from marquee.split import SPLITS, TRAIN
 
@@ -61,7 +62,7 @@ class World:
             }
         )
         statuses = random.integers(0, len(STATUSES), (n, G)).astype(np.int8)
-        return Posters(frame, labels, statuses)
+        return Posters(frame, labels, statuses, label_set("study4"))
 
     def _tied(self, random: np.random.Generator, share: float) -> np.ndarray:
         films = np.arange(self.count)

@@ -7,6 +7,7 @@ import pytest
 from components.balance.balance import make_plan
 from components.balance.posters import STATUSES, Posters
 from components.balance.strategies import effects, emphases, label_weights
+from marquee.genres import label_set
 from marquee.settings import BalanceSettings
 from marquee.split import SPLITS
 
@@ -30,7 +31,7 @@ def world(counts, also=()):
             "era": "digital",
         }
     )
-    return Posters(frame, labels, np.zeros((n, 4), np.int8))
+    return Posters(frame, labels, np.zeros((n, 4), np.int8), label_set("study4"))
 
 
 def counts_of(plan, posters):
