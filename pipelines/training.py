@@ -37,7 +37,7 @@ def training(
         from_year: The first release year; 0 begins with the first film (source tmdb).
         to_year: The last release year; 0 ends with the present one (source tmdb).
         imdb: IMDb's title.basics.tsv.gz, a file or a URL, to compare the labels with.
-        label_set: What to predict - all18 or study4.
+        label_set: What to predict - all18, study4 or subgenres.
         custom_cnn: Train our own network from scratch.
         vgg16: Train VGG16 by transfer learning.
         weights: VGG16's ImageNet weights - torchvision, random, or the URI of a safetensors file.

@@ -222,6 +222,7 @@ def _facts(row: dict[str, str | None], licence: str) -> Facts:
         label_sources={
             name: _genres(value, f"{_LABEL_COLUMN}{name}") for name, value in label_cells.items()
         },
+        keywords=_keywords(cells.get("keywords", "")),
         source=cells.get("source") or "folder",
         licence=cells.get("licence") or licence,
         terms_version=cells.get("terms_version") or None,
@@ -236,6 +237,10 @@ def _genres(cell: str, column: str) -> tuple[str, ...]:
             f"{unknown[0]!r} in the column {column} is no genre", remedy=suggest(unknown[0])
         )
     return tuple(known)
+
+
+def _keywords(cell: str) -> tuple[str, ...]:
+    return tuple(sorted({part.strip() for part in cell.split("|")} - {""}))
 
 
 def _year(cell: str) -> int | None:

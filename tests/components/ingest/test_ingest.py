@@ -64,6 +64,7 @@ def test_all_columns_arrive(tmp_path):
         genres="comedy|Science Fiction",
         genres_tmdb="Comedy",
         genres_imdb="",
+        keywords="superhero | Space Opera||superhero",
         licence="CC0-1.0",
         imdb_id="tt1",
         tmdb_id="42",
@@ -77,6 +78,7 @@ def test_all_columns_arrive(tmp_path):
     assert {name: list(value) for name, value in found.label_sources.items()} == {
         "tmdb": ["Comedy"]
     }
+    assert list(found.keywords) == ["Space Opera", "superhero"]
     assert (found.licence, found.imdb_id, found.tmdb_id) == ("CC0-1.0", "tt1", 42)
     assert (found.film_id, found.source, found.era) == ("film", "mine", "unknown")
 
