@@ -58,6 +58,8 @@ class BundleInfo:
     """The precision that the engine uses unless told otherwise."""
     variants: dict[str, str] = field(default_factory=lambda: {FULL_PRECISION: MODEL_FILE})
     """Precision to model file."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """The learning curves: a row an epoch (epoch, loss, validation_macro_map, learning_rate)."""
     environment: dict[str, str] = field(default_factory=dict)
     """Versions, seed and settings that the training ran with."""
     schema_version: int = SCHEMA_VERSION
