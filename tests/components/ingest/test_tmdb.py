@@ -560,6 +560,8 @@ def test_whoever_stops_it_keeps_what_is_there(number, serve, tmp_path):
         env=os.environ,
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests run in the background, Ctrl-C is ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     for _ in range(600):
         if (out / "catalog.json").exists():
