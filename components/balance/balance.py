@@ -43,6 +43,12 @@ def balance(catalog_uri: str, label_set: str, settings: BalanceSettings) -> Spli
     labels = genres_of(label_set)
     rare = subgenres_left_out(catalog, labels, settings.subgenre_films)
     posters, credited = read_posters(catalog, tuple(name for name in labels if name not in rare))
+    if rare:
+        logger.info(
+            "balance: subgenres with fewer than %d films are left out: %s",
+            settings.subgenre_films,
+            ", ".join(f"{name} {films}" for name, films in rare.items()),
+        )
     plan = make_plan(posters, label_set, settings)
     plan.balance.update(
         catalog_digest=catalog.manifest.digest,
