@@ -1,15 +1,17 @@
-"""The feature cache: what frozen backbones made of posters, kept on this machine.
+"""The feature cache: what frozen parts of networks made of posters, kept on this machine.
 
 Below `$MARQUEE_CACHE/features` each key (weights, preprocessing, precision) has a folder of files
-in NumPy's `.npz` format. A file holds `sha256` [N], the hashes of N posters, and `features` [N, C],
-a row a poster; a file is written once, and rewritten only to forget posters.
+in NumPy's `.npy` format. A file holds N records: `sha256`, the hash of a poster, and `features`, an
+array in half precision. It is written once, and rewritten only to forget posters; whoever reads
+features maps the files into memory, so that they may be larger than it.
 """
 
 import io
 import uuid
-import zipfile
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,40 +19,60 @@ from numpy.typing import NDArray
 from marquee import storage
 from marquee.bundle import cache_folder
 
-_UNREADABLE = (ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_UNREADABLE = (ValueError, KeyError, EOFError, IndexError)
+_LARGEST = float(np.finfo(np.float16).max)
 
 
 def _root() -> Path:
     return cache_folder() / "features"
 
 
-def read(key: str, wanted: Container[str]) -> dict[str, NDArray[np.float32]]:
-    """Read the features of posters.
+@dataclass(frozen=True)
+class Stored:
+    """Features of posters, on disk."""
+
+    files: list[NDArray[Any]]
+    places: dict[str, tuple[int, int]]
+    """sha256 to the number of a file, and of a record in it."""
+
+    def take(self, places: Iterable[tuple[int, int]]) -> NDArray[np.float32]:
+        """Read the features [n, ...] at some places."""
+        return np.stack([self.files[file]["features"][row] for file, row in places], dtype="f4")
+
+
+def read(key: str, wanted: Container[str]) -> Stored:
+    """Find the features of posters.
 
     Args:
         key: Which features.
         wanted: The posters' sha256.
 
     Returns:
-        sha256 to features [C], of those that are known.
+        The features that are known.
     """
-    found = {}
-    for file in sorted((_root() / key).glob("*.npz")):
-        with np.load(file, allow_pickle=False) as stored:
-            for name, row in zip(stored["sha256"], stored["features"], strict=True):
-                if str(name) in wanted:
-                    found[str(name)] = row.astype(np.float32)
-    return found
+    files: list[NDArray[Any]] = []
+    places: dict[str, tuple[int, int]] = {}
+    for file in sorted((_root() / key).glob("*.npy")):
+        stored = np.load(file, mmap_mode="r")
+        names = (str(name, "ascii") for name in stored["sha256"])
+        places |= {name: (len(files), row) for row, name in enumerate(names) if name in wanted}
+        files.append(stored)
+    return Stored(files, places)
 
 
-def save(key: str, features: Mapping[str, NDArray[np.float32]]) -> None:
+def save(key: str, features: Mapping[str, NDArray[Any]]) -> None:
     """Keep features of posters, in a file of their own.
 
     Args:
         key: Which features.
-        features: The posters' sha256 to features [C].
+        features: The posters' sha256 to features, all of one shape.
     """
-    _write(_root() / key / f"{uuid.uuid4().hex}.npz", features)
+    shape = next(iter(features.values())).shape
+    records = np.empty(len(features), [("sha256", "S64"), ("features", "f2", shape)])
+    records["sha256"] = list(features)
+    for row, values in enumerate(features.values()):
+        records["features"][row] = np.clip(values, -_LARGEST, _LARGEST)
+    _write(_root() / key / f"{uuid.uuid4().hex}.npy", records)
 
 
 def forget(hashes: Collection[str]) -> int:
@@ -69,16 +91,16 @@ def forget(hashes: Collection[str]) -> int:
 
 def _forget(file: Path, hashes: Collection[str]) -> int:
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            rows = dict(zip(map(str, stored["sha256"]), stored["features"], strict=True))
+        records = np.load(file, mmap_mode="r", allow_pickle=False)
+        kept = np.array([str(name, "ascii") not in hashes for name in records["sha256"]], bool)
     except _UNREADABLE:
-        rows = {}
-    kept = {name: row for name, row in rows.items() if name not in hashes}
-    if not kept:
         file.unlink(missing_ok=True)
-    elif len(kept) < len(rows):
-        _write(file, kept)
-    return len(rows) - len(kept)
+        return 0
+    if not kept.any():
+        file.unlink(missing_ok=True)
+    elif not kept.all():
+        _write(file, records[kept])
+    return int((~kept).sum())
 
 
 def holding(hashes: Collection[str]) -> list[str]:
@@ -92,8 +114,8 @@ def holding(hashes: Collection[str]) -> list[str]:
 
 def _holds(file: Path, hashes: Collection[str]) -> bool:
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            return any(str(name) in hashes for name in stored["sha256"])
+        records = np.load(file, mmap_mode="r", allow_pickle=False)
+        return any(str(name, "ascii") in hashes for name in records["sha256"])
     except _UNREADABLE:
         return True
 
@@ -102,7 +124,7 @@ def _files() -> list[Path]:
     return sorted(file for file in _root().glob("*/*") if file.is_file())
 
 
-def _write(file: Path, features: Mapping[str, NDArray[np.float32]]) -> None:
+def _write(file: Path, records: NDArray[Any]) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, sha256=np.array(list(features)), features=np.stack(list(features.values())))
+    np.save(buffer, records)
     storage.write_bytes(str(file), buffer.getvalue())

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +47,23 @@ def stoppable() -> Iterator[None]:
         raise Stopped("stopped on request", remedy="run the same command again") from None
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def postponed_stop() -> Iterator[Callable[[], bool]]:
+    """Take note of SIGTERM and Ctrl-C, for work that chooses where it can stop.
+
+    Yields:
+        Tells whether one of them came.
+    """
+    asked = threading.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    previous = [signal.signal(number, lambda *_: asked.set()) for number in signals]
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in zip(signals, previous, strict=True):
+            signal.signal(number, handler)
 
 
 def begin_worker() -> None:

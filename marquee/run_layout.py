@@ -57,6 +57,10 @@ class RunLayout:
         """The bundle of an architecture."""
         return storage.join(self.uri, "bundles", architecture)
 
+    def checkpoints(self, architecture: str) -> str:
+        """What the training of an architecture goes on from when it was stopped."""
+        return storage.join(self.uri, "train", architecture, "checkpoints")
+
     def evaluation(self, architecture: str) -> str:
         """The test metrics of an architecture."""
         return storage.join(self.uri, "evaluate", architecture, "evaluation.json")

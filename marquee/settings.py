@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from marquee.eras import FIRST_YEAR, LAST_YEAR
 from marquee.errors import UsageError
@@ -271,6 +271,15 @@ class Settings:
     """`[train]` for every architecture and `[train.<architecture>]` for one; each architecture has
     defaults of its own, and the train step checks these against them."""
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` gave.
+
+        Raises:
+            UsageError: A name is unknown, or a value is out of range.
+        """
+        return cls(**{name: _section(name, value) for name, value in values.items()})
+
     def to_dict(self) -> dict[str, Any]:
         """Give the settings as plain values."""
         return dataclasses.asdict(self)
@@ -293,7 +302,7 @@ def load(overrides: Mapping[str, Any] | None = None, file: str | None = None) ->
     _merge(values, _from_environment(os.environ))
     typed = {name: _typed(value) for name, value in (overrides or {}).items()}
     _merge(values, typed)
-    return Settings(**{name: _section(name, value) for name, value in values.items()})
+    return Settings.from_dict(values)
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:

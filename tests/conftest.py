@@ -123,14 +123,19 @@ def drawn_bundles(
     drawn_catalog: str, drawn_split: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
     """A bundle of each architecture, trained in seconds on the drawn films."""
-    from components.train.train import train
+    from components.train.train import Order, train
     from marquee.settings import Settings
 
     folder = tmp_path_factory.mktemp("bundles")
-    settings = Settings(train=TINY)
-    return {
-        name: train(
-            drawn_catalog, drawn_split, name, "random", str(folder / name), settings
-        ).bundle_uri
+    orders = [
+        Order(
+            catalog_uri=drawn_catalog,
+            split_uri=drawn_split,
+            architecture=name,
+            weights="random",
+            bundle_uri=str(folder / name),
+        )
         for name in TINY
-    }
+    ]
+    reports = [train(order, Settings(train=TINY)) for order in orders]
+    return {report.architecture: report.bundle_uri for report in reports}

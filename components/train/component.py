@@ -13,13 +13,16 @@ def train(
     overrides: dict[str, str], metrics: Output[Metrics], report: Output[HTML],
 ) -> str:  # fmt: skip
     """Train an architecture and seal its bundle; give the bundle's version."""
-    from components.train import page, train
+    from components.train import launch, page, train
     from marquee import settings, step
 
     with step.step(f"train {architecture}", run_uri) as layout:
-        resolved = settings.load(overrides)
-        places = (layout.catalog, layout.split, architecture, weights, layout.bundle(architecture))
-        result = train.train(*places, resolved, run_uri)
+        order = train.Order(
+            catalog_uri=layout.catalog, split_uri=layout.split, architecture=architecture,
+            weights=weights, bundle_uri=layout.bundle(architecture),
+            checkpoints_uri=layout.checkpoints(architecture), run=run_uri,
+        )  # fmt: skip
+        result = launch.train(order, settings.load(overrides))
         metrics.metadata.update({f"validation/{k}": v for k, v in result.validation.items()})
         layout.write_page(f"train-{architecture}", page.training_page(result), report.path)
     return result.version

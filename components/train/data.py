@@ -1,9 +1,11 @@
 """Posters on their way into a network: read by range, decoded in workers, never held."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,9 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from components.train.world import World
 from marquee.catalog import Catalog
+from marquee.errors import DataError, MarqueeError
 from marquee.genres import label_columns, label_matrix
 from marquee.images import Preprocessing, decode, resize
 from marquee.split import SplitPlan
@@ -123,8 +127,60 @@ def _positive_weights(subset: Subset, plan: SplitPlan) -> NDArray[np.float32]:
     return weights
 
 
-class PosterDataset(Dataset[tuple[Tensor, int]]):
-    """Gives preprocessed posters by (epoch, row, copy); augmented if asked for.
+Turn = tuple[int, int, int]
+"""A poster's turn in training: the epoch, its row, and how often it came before in the epoch."""
+
+
+class Turns:
+    """Which posters each step shows: the same, however many processes share its batch.
+
+    Args:
+        regimen: Orders the posters of an epoch.
+        batch_size: Posters a step, of all processes together.
+        accumulate: Parts in which a process goes through its share of a batch.
+        world: The processes.
+    """
+
+    def __init__(self, regimen: Regimen, batch_size: int, accumulate: int, world: World) -> None:
+        self._regimen = regimen
+        self._size = min(batch_size, len(regimen))
+        self._accumulate = accumulate
+        self._world = world
+        self.steps = len(regimen) // self._size
+        """Steps an epoch; posters that do not fill a batch are left out of it."""
+
+    def rows(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """Give the rows of a step's batch."""
+        return self._order(epoch)[step * self._size : (step + 1) * self._size]
+
+    def parts(self, epoch: int, first: int) -> list[list[Turn]]:
+        """Give what this process goes through in an epoch, `accumulate` parts a step.
+
+        Args:
+            epoch: The epoch.
+            first: The step to begin with.
+        """
+        order = self._order(epoch)
+        rows = pd.Series(order)
+        copies = rows.groupby(rows).cumcount().to_numpy()
+        parts = []
+        for step in range(first, self.steps):
+            places = np.arange(step * self._size, (step + 1) * self._size)
+            for part in np.array_split(self._world.share(places), self._accumulate):
+                pairs = zip(order[part].tolist(), copies[part].tolist(), strict=True)
+                parts.append([(epoch, row, count) for row, count in pairs])
+        return parts
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if self._held is None or self._held[0] != epoch:
+            self._held = epoch, self._regimen.rows(epoch)
+        return self._held[1]
+
+    _held: tuple[int, NDArray[np.int64]] | None = None
+
+
+class PosterDataset(Dataset[Tensor | MarqueeError]):
+    """Gives preprocessed posters by their turns; augmented if asked for.
 
     The augmentation of a poster is drawn from (seed, epoch, poster_id, copy): the same whatever the
     number of workers or the order, and another for each copy of a poster in an epoch.
@@ -133,30 +189,116 @@ class PosterDataset(Dataset[tuple[Tensor, int]]):
         subset: The posters.
         preprocessing: The network's input.
         augment_seed: Turns augmentation on.
+        mirrored: Mirror each poster.
     """
 
     def __init__(
-        self, subset: Subset, preprocessing: Preprocessing, augment_seed: int | None = None
+        self,
+        subset: Subset,
+        preprocessing: Preprocessing,
+        augment_seed: int | None = None,
+        mirrored: bool = False,
     ) -> None:
-        self._subset = subset
+        self._catalog = subset.catalog
         self._preprocessing = preprocessing
         self._augment_seed = augment_seed
-        places = subset.frame[["poster_id", "part", "shard_offset", "size"]]
-        self._places = list(places.itertuples(index=False, name=None))
+        self._mirrored = mirrored
+        names = ("poster_id", "part", "shard_offset", "size", "sha256")
+        # Columns: a row of a frame takes a tenth of the time that a poster takes.
+        self._places = [subset.frame[name].to_numpy() for name in names]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._places[0])
 
-    def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, int]:
-        epoch, row, copy = key
-        poster_id, part, offset, size = self._places[row]
-        image = decode(self._subset.catalog.read_image(part, offset, size))
+    def __getitem__(self, turn: Turn) -> Tensor | MarqueeError:
+        """Give a poster [H, W, 3]; an error is given too: raised in a worker, it would be lost."""
+        epoch, row, copy = turn
+        try:
+            poster_id, image = self._image(row)
+        except MarqueeError as error:
+            return error
         if self._augment_seed is None:
             pixels = resize(image, self._preprocessing)
         else:
             random = random_for(self._augment_seed, epoch, poster_id, copy)
             pixels = augment(image, self._preprocessing, random)
-        return torch.from_numpy(pixels.copy()), row
+        return torch.from_numpy(pixels[:, ::-1].copy() if self._mirrored else pixels.copy())
+
+    def _image(self, row: int) -> tuple[str, Image.Image]:
+        poster_id, part, offset, size, sha256 = (column[row] for column in self._places)
+        data = self._catalog.read_image(part, int(offset), int(size))
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise DataError(
+                f"{self._catalog.shard_uri(part)} is damaged: the bytes of the poster {poster_id} "
+                "are not those that were stored",
+                remedy="restore it, or ingest again into a new catalog",
+            )
+        return poster_id, decode(data)
+
+
+class Inputs(Protocol):
+    """What a part of a network is fed with: posters, or cached features of them."""
+
+    def batches(self, turns: Sequence[Sequence[Turn]]) -> Iterator[Tensor]:
+        """Give the inputs [B, ...] of each batch of posters."""
+        ...
+
+
+class Posters:
+    """A network's inputs: posters, decoded in processes beside the training.
+
+    Args:
+        dataset: Gives the posters.
+        workers: How many processes decode; 0 decodes in this one.
+    """
+
+    def __init__(self, dataset: PosterDataset, workers: int) -> None:
+        self._wanted: list[list[Turn]] = []
+        self._loader = DataLoader(
+            dataset,
+            batch_sampler=_Wanted(self._wanted),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=_collate,
+            worker_init_fn=_begin_worker,
+            # Of its own: the state of the global one is that of the training.
+            generator=torch.Generator(),
+        )
+
+    def batches(self, turns: Sequence[Sequence[Turn]]) -> Iterator[Tensor]:
+        """Give the posters [B, H, W, 3] of each batch.
+
+        Raises:
+            MarqueeError: A poster cannot be read.
+        """
+        self._wanted[:] = [list(batch) for batch in turns]
+        for batch in self._loader:
+            if isinstance(batch, MarqueeError):
+                raise batch
+            yield batch
+
+
+class _Wanted(Sampler[list[Turn]]):
+    def __init__(self, turns: list[list[Turn]]) -> None:
+        self._turns = turns
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def __iter__(self) -> Iterator[list[Turn]]:
+        return iter(self._turns)
+
+
+def _collate(posters: list[Tensor | MarqueeError]) -> Tensor | MarqueeError:
+    wrong = next((item for item in posters if isinstance(item, MarqueeError)), None)
+    return wrong or torch.stack([item for item in posters if isinstance(item, Tensor)])
+
+
+def _begin_worker(_worker: int) -> None:
+    """A worker needs no threads, the network has the cores; and who stops is the training."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def random_for(seed: int, epoch: int, poster_id: str, copy: int = 0) -> np.random.Generator:
@@ -190,49 +332,3 @@ def augment(
     for enhance in (ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Brightness):
         small = enhance(small).enhance(random.uniform(0.8, 1.2))
     return np.asarray(small, dtype=np.uint8)
-
-
-class EpochSampler(Sampler[tuple[int, int, int]]):
-    """Gives the rows of an epoch as (epoch, row, copy): copy counts how often a row came before.
-
-    Args:
-        length: How many rows an epoch has.
-        rows: Gives the rows of an epoch; all in order without it.
-    """
-
-    def __init__(self, length: int, rows: Callable[[int], NDArray[np.int64]] | None = None) -> None:
-        self._length = length
-        self._rows = rows or (lambda _epoch: np.arange(length))
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        rows = pd.Series(self._rows(self.epoch))
-        copies = rows.groupby(rows).cumcount()
-        return ((self.epoch, row, copy) for row, copy in zip(rows.tolist(), copies, strict=True))
-
-
-def make_loader(
-    dataset: PosterDataset,
-    sampler: EpochSampler,
-    batch_size: int,
-    workers: int,
-    drop_last: bool = False,
-) -> DataLoader[tuple[Tensor, int]]:
-    """Give batches of (images [B, H, W, 3], rows [B])."""
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        drop_last=drop_last,
-        # A worker needs no threads of its own: the network has the cores.
-        worker_init_fn=_one_thread,
-    )
-
-
-def _one_thread(_worker: int) -> None:
-    torch.set_num_threads(1)

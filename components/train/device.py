@@ -6,21 +6,24 @@ import os
 import torch
 
 
-def pick_device() -> torch.device:
-    """Take the GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
     """Give the context in which forward passes run.
 
     Args:
         device: Where the network runs.
-        precision: `fp32`, `bf16`, or `auto`: bf16 where the processor computes in it.
+        precision: `fp32`, `bf16`, `fp16`, or `auto`: bf16 where the processor computes in it.
     """
-    if precision == "bf16" or (precision == "auto" and computes_in_bf16(device)):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
+    if precision == "auto":
+        precision = "bf16" if computes_in_bf16(device) else "fp32"
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
+    """Scale the loss so that small gradients survive in fp16; other precisions need no scaling."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
 def computes_in_bf16(device: torch.device) -> bool:

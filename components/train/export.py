@@ -9,9 +9,9 @@ import onnxruntime
 import torch
 from safetensors.torch import save_file
 
+from components.train.head import EvidenceHead
 from components.train.model import ExportedModel, PosterModel
 from marquee.bundle import MODEL_FILE, WEIGHTS_FILE
-from marquee.engine import OUTPUTS
 from marquee.errors import InfrastructureError
 from marquee.images import Preprocessing
 
@@ -57,8 +57,8 @@ def _write_onnx(exported: ExportedModel, example: torch.Tensor, path: Path) -> N
                 (example,),
                 str(path),
                 input_names=["image"],
-                output_names=list(OUTPUTS),
-                dynamic_axes=dict.fromkeys(("image", *OUTPUTS), dynamic),
+                output_names=list(exported.outputs),
+                dynamic_axes=dict.fromkeys(("image", *exported.outputs), dynamic),
                 opset_version=17,
                 dynamo=False,
             )
@@ -72,16 +72,16 @@ def _check_parity(exported: ExportedModel, images: torch.Tensor, path: Path) -> 
     Maps are not compared with PyTorch's place by place: where two places reach a channel's maximum
     to the last bit, rounding decides which one gets the credit.
     """
+    names = list(exported.outputs)
     with torch.no_grad():
-        logits, embedding, _ = (value.numpy() for value in exported(images))
-        bias = exported.model.head.bias().numpy()
+        wanted = dict(zip(names, (value.numpy() for value in exported(images)), strict=True))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"image": images.numpy()}), strict=True))
-    differences = {
-        "logits": np.abs(found["logits"] - logits).max(),
-        "embedding": np.abs(found["embedding"] - embedding).max(),
-        "maps": np.abs(found["maps"].sum(axis=(2, 3)) + bias - logits).max(),
-    }
+    found = dict(zip(names, session.run(names, {"image": images.numpy()}), strict=True))
+    if isinstance(exported.model.head, EvidenceHead):
+        bias = exported.model.head.bias().detach().numpy()
+        wanted["maps"] = wanted["logits"]
+        found["maps"] = found["maps"].sum(axis=(2, 3)) + bias
+    differences = {name: np.abs(found[name] - wanted[name]).max() for name in names}
     for name, difference in differences.items():
         if not difference <= PARITY:
             raise InfrastructureError(

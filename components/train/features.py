@@ -1,23 +1,27 @@
-"""Features of a frozen backbone: computed once a poster, and kept in `$MARQUEE_CACHE`.
+"""What the frozen part of a network makes of posters: computed once, kept in `$MARQUEE_CACHE`.
 
-A feature's key is the backbone's weights, the preprocessing and the image's sha256, so that the
-same poster in another catalog, split or label set is not computed again. Features are saved as they
-come: a run that is killed goes on where it was.
+The key is the frozen layers' weights, the preprocessing, the precision and whether the poster is
+mirrored, so that the same poster in another catalog, split or label set is not computed again.
+Features are saved as they come: a run that is killed goes on where it was.
 """
 
 import hashlib
 import json
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from components.train.data import PosterDataset, Subset
-from components.train.device import autocast, computes_in_bf16, pick_device
+from components.train.data import Inputs, PosterDataset, Posters, Subset, Turn, random_for
+from components.train.device import autocast, computes_in_bf16
 from components.train.model import PosterModel
+from components.train.settings import TrainSettings
 from components.train.weights import digest
+from components.train.world import World
 from marquee import feature_cache
 from marquee.images import Preprocessing
 from marquee.log import progress
@@ -28,64 +32,159 @@ _BATCH = 16
 _SAVE_EVERY = 256
 
 
-class FeatureCache:
-    """Pooled features by image hash.
+class Features:
+    """Inputs of the part of a network that trains: cached features of the part that does not.
 
     Args:
-        model: The model whose backbone is frozen.
-        preprocessing: Its input.
-        precision: What the backbone runs in.
+        plain: The features of the N posters.
+        mirrored: Those of the posters mirrored; training then takes either, as chance has it.
+        poster_ids: N ids.
+        seed: What chance begins from.
     """
 
-    def __init__(self, model: PosterModel, preprocessing: Preprocessing, precision: str) -> None:
-        self._model = model
+    def __init__(
+        self,
+        plain: "View",
+        mirrored: "View | None" = None,
+        poster_ids: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        self._plain, self._mirrored = plain, mirrored
+        self._poster_ids = poster_ids
+        self._seed = seed
+
+    def batches(self, turns: Sequence[Sequence[Turn]]) -> Iterator[Tensor]:
+        """Give the features [B, ...] of each batch of posters."""
+        for batch in turns:
+            yield torch.from_numpy(np.stack([self._one(turn) for turn in batch]))
+
+    def _one(self, turn: Turn) -> NDArray[np.float32]:
+        epoch, row, copy = turn
+        if self._mirrored is None:
+            return self._plain[row]
+        chance = random_for(self._seed, epoch, self._poster_ids[row], copy).random()
+        return (self._mirrored if chance < 0.5 else self._plain)[row]
+
+
+class View:
+    """The features of N posters, on disk; a row is read when it is asked for.
+
+    Args:
+        stored: Features on disk.
+        hashes: The posters' sha256.
+    """
+
+    def __init__(self, stored: feature_cache.Stored, hashes: Sequence[str]) -> None:
+        self._files = stored.files
+        self._places = np.array([stored.places[name] for name in hashes], dtype=np.int32)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Give the mean and the variance of each feature [...]."""
+        total = square = np.zeros(1)
+        for row in range(len(self)):
+            values = self[row].astype(np.float64)
+            total, square = total + values, square + values**2
+        mean = total / len(self)
+        return torch.from_numpy(mean), torch.from_numpy(square / len(self) - mean**2)
+
+    def __getitem__(self, row: int) -> NDArray[np.float32]:
+        file, place = self._places[row]
+        values: NDArray[np.float32] = self._files[file]["features"][place].astype(np.float32)
+        return values
+
+
+class FrozenPart:
+    """Computes and caches what the first stages of a network make of posters.
+
+    Args:
+        model: The network.
+        last: The stage after them; with the last stage of all comes pooling.
+        preprocessing: Its input.
+        settings: Precision.
+        world: The processes that train together; they share the work.
+        below: What makes the first of these stages, and is cached too; then the rest begins there.
+    """
+
+    def __init__(
+        self,
+        model: PosterModel,
+        last: int,
+        preprocessing: Preprocessing,
+        settings: TrainSettings,
+        world: World,
+        below: "FrozenPart | None" = None,
+    ) -> None:
+        self._last = last
+        self._layers = model.frozen_part(below._last if below else 0, last)
         self._preprocessing = preprocessing
-        self._device = pick_device()
-        self._precision = precision
-        self._key = self._name()
-        self._known: dict[str, NDArray[np.float32]] = {}
+        self._settings = settings
+        self._world = world
+        self._below = below
+        self._digest = digest(model.frozen_part(0, last))
 
-    def _name(self) -> str:
-        native = self._precision == "auto" and computes_in_bf16(self._device)
-        parts = {
-            "weights": digest(self._model.backbone),
-            "preprocessing": asdict(self._preprocessing),
-            "precision": "bf16" if native else self._precision,
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-    def features(self, subset: Subset) -> NDArray[np.float32]:
-        """Give the pooled features of posters, computing what is not known yet.
+    def view(self, subset: Subset, mirrored: bool = False) -> View:
+        """Give the features of posters, computing what is not known yet.
 
         Args:
             subset: N posters.
-
-        Returns:
-            [N, 2C].
+            mirrored: Mirror them first.
         """
-        hashes = subset.frame["sha256"].tolist()
-        self._known |= feature_cache.read(self._key, set(hashes))
-        missing = [row for row, name in enumerate(hashes) if name not in self._known]
-        if missing:
-            self._compute(subset, missing)
-        return np.stack([self._known[name] for name in hashes])
+        hashes, key = subset.frame["sha256"].tolist(), self._key(mirrored)
+        wanted = set(hashes)
+        stored = feature_cache.read(key, wanted)
+        missing = self._missing(stored, hashes)
+        if any(self._world.gather(bool(len(missing)))):
+            self._compute(subset, self._world.share(missing), key, mirrored)
+            self._world.gather(None)
+            stored = feature_cache.read(key, wanted)
+            # The cache of another machine is not ours.
+            missing = self._missing(stored, hashes)
+            self._compute(subset, missing, key, mirrored)
+            stored = feature_cache.read(key, wanted)
+        return View(stored, hashes)
 
-    def _compute(self, subset: Subset, rows: list[int]) -> None:
+    @staticmethod
+    def _missing(stored: feature_cache.Stored, hashes: Sequence[str]) -> NDArray[np.int64]:
+        rows = [row for row, name in enumerate(hashes) if name not in stored.places]
+        return np.array(rows, dtype=np.int64)
+
+    def _key(self, mirrored: bool) -> str:
+        native = self._settings.precision == "auto" and computes_in_bf16(self._world.device)
+        parts = {
+            "weights": self._digest,
+            "preprocessing": asdict(self._preprocessing),
+            "precision": "bf16" if native else self._settings.precision,
+            "mirrored": mirrored,
+            "by_way_of": self._below._last if self._below else 0,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _compute(self, subset: Subset, rows: NDArray[np.int64], key: str, mirrored: bool) -> None:
+        if not len(rows):
+            return
         hashes = subset.frame["sha256"].tolist()
-        dataset = PosterDataset(subset, self._preprocessing)
-        logger.info("features: %d of %d posters to compute", len(rows), len(hashes))
-        pending: list[str] = []
-        model = self._model.to(self._device).to(memory_format=torch.channels_last).eval()
-        with progress("features", len(rows)) as advance, torch.no_grad():
-            for start in range(0, len(rows), _BATCH):
-                chosen = rows[start : start + _BATCH]
-                images = torch.stack([dataset[0, row, 0][0] for row in chosen]).to(self._device)
-                with autocast(self._device, self._precision):
-                    pooled = model.pooled(images).float().cpu().numpy()
-                for row, vector in zip(chosen, pooled, strict=True):
-                    self._known[hashes[row]] = vector
-                    pending.append(hashes[row])
-                if len(pending) >= _SAVE_EVERY or start + _BATCH >= len(rows):
-                    feature_cache.save(self._key, {name: self._known[name] for name in pending})
-                    pending = []
-                advance(len(chosen))
+        what = "features, mirrored" if mirrored else "features"
+        logger.info("%s: %d of %d posters to compute", what, len(rows), len(hashes))
+        inputs = self._inputs(subset, mirrored)
+        batches = [rows[start : start + _BATCH].tolist() for start in range(0, len(rows), _BATCH)]
+        turns = [[(0, row, 0) for row in batch] for batch in batches]
+        self._layers.eval()
+        pending: dict[str, NDArray[np.float32]] = {}
+        with progress(what, len(rows)) as advance, torch.no_grad():
+            for batch, values in zip(batches, inputs.batches(turns), strict=True):
+                with autocast(self._world.device, self._settings.precision):
+                    made = self._layers(values.to(self._world.device)).float().cpu().numpy()
+                pending |= {hashes[row]: value for row, value in zip(batch, made, strict=True)}
+                if len(pending) >= _SAVE_EVERY or batch is batches[-1]:
+                    feature_cache.save(key, pending)
+                    pending = {}
+                advance(len(batch))
+
+    def _inputs(self, subset: Subset, mirrored: bool) -> Inputs:
+        if self._below:
+            return Features(self._below.view(subset, mirrored))
+        # No process beside the network: decoding is a hundredth of the work.
+        return Posters(PosterDataset(subset, self._preprocessing, mirrored=mirrored), workers=0)

@@ -15,8 +15,8 @@ def training_page(report: TrainReport) -> str:
     Returns:
         HTML that stands alone.
     """
-    epochs = report.history.epochs
-    best = report.history.best_epoch + 1
+    epochs = report.history
+    best = int(max(epochs, key=lambda epoch: epoch["validation_macro_map"])["epoch"])
     x = [epoch["epoch"] for epoch in epochs]
     settings = dataclasses.asdict(report.settings)
     blocks = (

@@ -1,43 +1,81 @@
 """`[train]`: how a network is trained. Each architecture has defaults of its own."""
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Self
 
 from marquee.errors import UsageError
 from marquee.settings import Settings, build, check_range
 
-PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
+PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16")
+LOSSES: tuple[str, ...] = ("cross_entropy", "asymmetric")
+PRESETS: tuple[str, ...] = ("default", "study")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """What can be set of a training, in `[train]` or `[train.<architecture>]`."""
 
+    preset: str = "default"
+    """`study` builds custom_cnn as the study did; see docs/training.md."""
     height: int
     """Input height in px; posters are 2:3."""
     width: int
     """Input width in px."""
     epochs: int
-    """Passes over the training split at most."""
+    """Passes over the training split at most; of a pretrained network, those of the head alone."""
     patience: int
     """Epochs without a better validation mAP after which training stops."""
     batch_size: int
-    """Posters a step."""
+    """Posters a step, of all processes together."""
+    accumulate: int = 1
+    """Parts in which a step's posters go through the network, where memory is short."""
     learning_rate: float
     """Peak of the schedule."""
+    warm_up: float = 0.1
+    """Share of all steps over which the learning rate rises (0..1)."""
     weight_decay: float
     """AdamW's."""
+    clip: float = 1.0
+    """Largest norm of a step's gradient."""
     dropout: float
     """Share of pooled features dropped in training (0..1)."""
+    loss: str = "cross_entropy"
+    """`cross_entropy`, or `asymmetric`: easy negatives count little."""
+    gamma_positive: float = 0.0
+    """How much less easy positives count under the asymmetric loss."""
+    gamma_negative: float = 4.0
+    """How much less easy negatives do."""
+    asymmetric_clip: float = 0.05
+    """Negatives below this probability do not count at all (0..1)."""
     label_smoothing: float = 0.0
     """Labels become s/2 and 1 - s/2."""
+    mixup: float = 0.0
+    """Blends posters in pairs by a share from Beta(mixup, mixup); 0 does not."""
+    era_weight: float = 0.0
+    """Lets the network predict the era too: how much that counts, its genres counting 1."""
     ema: float = 0.0
     """Decay a step of the weights' moving average that is kept; 0 keeps the weights themselves."""
+    mirror: bool = False
+    """Of cached features, take those of the mirrored poster half of the time."""
+    fine_tune_epochs: int = 0
+    """Passes that train a pretrained network's last block with the head; 0 leaves it frozen."""
+    fine_tune_rate: float = 1e-4
+    """Peak learning rate of these."""
+    fine_tune_patience: int = 3
+    """Epochs of these without a better validation mAP after which they stop."""
     precision: str = "auto"
     """`auto` takes bf16 where the processor computes in it, else fp32."""
     seed: int = 0
     """Makes a training repeatable."""
     workers: int = 1
-    """Processes that decode posters beside the training."""
+    """Processes that decode posters beside each process that trains."""
+    processes: int = 1
+    """Processes that train together on this machine, by torchrun."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints; there is one after each epoch too."""
+    keep_checkpoints: int = 2
+    """How many checkpoints are kept."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -46,18 +84,42 @@ class TrainSettings:
             ("epochs", 1, 10_000),
             ("patience", 1, 10_000),
             ("batch_size", 2, 65_536),
+            ("accumulate", 1, 1024),
             ("learning_rate", 1e-7, 10.0),
+            ("warm_up", 0.0, 0.9),
             ("weight_decay", 0.0, 10.0),
+            ("clip", 1e-3, 1e6),
             ("dropout", 0.0, 0.95),
+            ("gamma_positive", 0.0, 10.0),
+            ("gamma_negative", 0.0, 10.0),
+            ("asymmetric_clip", 0.0, 0.5),
             ("label_smoothing", 0.0, 0.5),
+            ("mixup", 0.0, 10.0),
+            ("era_weight", 0.0, 100.0),
             ("ema", 0.0, 0.9999),
+            ("fine_tune_epochs", 0, 10_000),
+            ("fine_tune_rate", 1e-7, 10.0),
+            ("fine_tune_patience", 1, 10_000),
             ("workers", 0, 64),
+            ("processes", 1, 64),
+            ("checkpoint_minutes", 0.0, 10_000.0),
+            ("keep_checkpoints", 1, 1000),
         ):
             check_range(f"train.{name}", getattr(self, name), low, high)
-        if self.precision not in PRECISIONS:
-            raise UsageError(
-                f"train.precision is {self.precision!r}", remedy=f"use {', '.join(PRECISIONS)}"
-            )
+        for name, choices in (("precision", PRECISIONS), ("loss", LOSSES), ("preset", PRESETS)):
+            if getattr(self, name) not in choices:
+                raise UsageError(
+                    f"train.{name} is {getattr(self, name)!r}", remedy=f"use {', '.join(choices)}"
+                )
+
+    def fine_tuning(self) -> Self:
+        """Give the settings of the phase that trains the last block too."""
+        return dataclasses.replace(
+            self,
+            epochs=self.fine_tune_epochs,
+            learning_rate=self.fine_tune_rate,
+            patience=self.fine_tune_patience,
+        )
 
 
 DEFAULTS: dict[str, TrainSettings] = {

@@ -5,40 +5,42 @@ import json
 import logging
 import platform
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from components.train.architectures import ARCHITECTURES
-from components.train.data import (
-    EpochSampler,
-    PosterDataset,
-    Regimen,
-    Subset,
-    make_loader,
-    read_subset,
+from components.train.architectures import (
+    ARCHITECTURES,
+    Phase,
+    parameter_groups,
+    phases,
 )
-from components.train.device import autocast, cpu_count, pick_device
+from components.train.checkpoints import Checkpoints
+from components.train.data import Inputs, PosterDataset, Posters, Regimen, Subset, read_subset
 from components.train.export import export
-from components.train.features import FeatureCache
-from components.train.loop import Batch, History, fit
+from components.train.features import Features, FrozenPart
+from components.train.head import EvidenceHead
+from components.train.loop import Task, Trainer
 from components.train.model import PosterModel
 from components.train.settings import TrainSettings, resolve_settings
 from components.train.thresholds import calibrate, choose_thresholds
+from components.train.weights import digest
+from components.train.world import World, world
 from marquee import __version__, storage
 from marquee.bundle import SUMS_FILE, BundleInfo, seal
 from marquee.catalog import Catalog
 from marquee.decision import decide
-from marquee.errors import DataError, DataGateFailed
+from marquee.errors import DataError, DataGateFailed, InfrastructureError
 from marquee.images import Preprocessing
 from marquee.licences import COLUMNS as LICENCE_COLUMNS
 from marquee.licences import check_training_use
 from marquee.lineage import write_training_posters
-from marquee.log import progress
 from marquee.metrics import score
 from marquee.profile import reference_profile
 from marquee.settings import LicenceSettings, Settings
@@ -50,6 +52,30 @@ _FEWEST_POSTERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to be trained."""
+
+    catalog_uri: str
+    split_uri: str
+    """The split plan made for the catalog."""
+    architecture: str
+    """Such as `custom_cnn`."""
+    weights: str
+    """Where pretrained weights come from: `torchvision`, `random`, a file or a URI."""
+    bundle_uri: str
+    """Where the bundle goes; one that is there is replaced."""
+    checkpoints_uri: str = ""
+    """Where checkpoints are kept until the bundle is sealed; beside the bundle without it."""
+    run: str = ""
+    """The run's URI, for the bundle's lineage."""
+
+    @property
+    def checkpoints(self) -> str:
+        """Where checkpoints are kept."""
+        return self.checkpoints_uri or f"{self.bundle_uri.rstrip('/')}.checkpoints"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainReport:
     """What a training gave."""
 
@@ -58,70 +84,202 @@ class TrainReport:
     """The bundle's version."""
     bundle_uri: str
     validation: dict[str, float]
-    history: History
+    history: list[dict[str, float]]
+    """The learning curves: a row an epoch, of all phases in turn."""
     settings: TrainSettings
 
 
-def train(
-    catalog_uri: str,
-    split_uri: str,
-    name: str,
-    weights: str,
-    bundle_uri: str,
-    settings: Settings,
-    run: str = "",
-) -> TrainReport:
-    """Train an architecture and seal the bundle.
+def train(order: Order, settings: Settings) -> TrainReport:
+    """Train an architecture and seal the bundle; alone, or with the others that torchrun started.
 
     Args:
-        catalog_uri: The catalog.
-        split_uri: The split plan made for it.
-        name: The architecture, such as `custom_cnn`.
-        weights: Where pretrained weights come from: `torchvision`, `random`, a file or a URI.
-        bundle_uri: Where the bundle goes; one that is there is replaced.
+        order: What is to be trained.
         settings: The settings of this process.
-        run: The run's URI, for the bundle's lineage.
 
     Returns:
         The report.
 
     Raises:
-        DataError: The plan was made for another catalog.
+        DataError: The plan was made for another catalog, or a poster is damaged.
         DataGateFailed: A split has too few posters, or the terms of some forbid training.
+        InfrastructureError: Memory or disk ran out, or a process was lost.
+        Stopped: Training was asked to stop; the same order goes on where it was.
     """
-    chosen = resolve_settings(name, settings)
-    torch.manual_seed(chosen.seed)
-    torch.set_num_threads(cpu_count())
-    plan, posters, subsets = _read(catalog_uri, split_uri, settings.licence)
-    model = ARCHITECTURES[name].build(len(plan.genres), chosen, weights)
-    preprocessing = Preprocessing(height=chosen.height, width=chosen.width)
-    logger.info(
-        "train: %s on %d posters, %d to validate", name, *(len(part) for part in subsets.values())
-    )
-    run_fit = _fit_head if ARCHITECTURES[name].frozen_backbone else _fit_network
-    regimen = Regimen(subsets[TRAIN], plan, chosen.seed)
-    history, logits = run_fit(model, preprocessing, subsets, regimen, chosen)
-    info = _describe(name, plan, preprocessing, subsets[VALIDATION], logits, chosen, weights, run)
-    digest = _publish(model, preprocessing, posters, info, bundle_uri)
-    logger.info("train: bundle %s, version %s", bundle_uri, digest[:12])
-    return TrainReport(
-        architecture=name,
-        version=digest,
-        bundle_uri=bundle_uri,
-        validation=info.validation,
-        history=history,
-        settings=chosen,
-    )
+    chosen = resolve_settings(order.architecture, settings)
+    with world() as processes, _explained(chosen):
+        return _Training(order, chosen, settings.licence, processes).run()
+
+
+@contextmanager
+def _explained(settings: TrainSettings) -> Iterator[None]:
+    """Turn what torch says of lost processes and missing memory into an error of ours."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or "memory" in text:
+            raise InfrastructureError(
+                f"memory ran out while training ({str(error).splitlines()[0]})",
+                remedy=f"lower train.batch_size ({settings.batch_size}), or keep it and raise "
+                f"train.accumulate ({settings.accumulate})",
+            ) from error
+        if "dataloader worker" in text:
+            raise InfrastructureError(
+                "a process that decodes posters was killed",
+                remedy="give more memory, or lower train.workers; the same command goes on from "
+                "the last checkpoint",
+            ) from error
+        if "connection" in text or "gloo" in text or "nccl" in text:
+            raise InfrastructureError(
+                f"a process that trains beside this one was lost ({str(error).splitlines()[0]})",
+                remedy="see its log; the same command goes on from the last checkpoint",
+            ) from error
+        raise
+
+
+class _Training:
+    def __init__(
+        self, order: Order, settings: TrainSettings, licence: LicenceSettings, processes: World
+    ) -> None:
+        self._order, self._settings, self._world = order, settings, processes
+        torch.manual_seed(settings.seed)
+        torch.set_num_threads(processes.cores)
+        self._plan, self._posters, self._subsets = _read(order, licence)
+        genres = len(self._plan.genres)
+        build = ARCHITECTURES[order.architecture].build
+        model = build(genres, settings, order.weights).to(processes.device)
+        # Convolutions are faster where a pixel's channels lie side by side.
+        self._model: PosterModel = model.to(memory_format=torch.channels_last)
+        self._preprocessing = Preprocessing(height=settings.height, width=settings.width)
+        self._regimen = Regimen(self._subsets[TRAIN], self._plan, settings.seed)
+        self._history: list[dict[str, float]] = []
+
+    def run(self) -> TrainReport:
+        order, sizes = self._order, [len(part) for part in self._subsets.values()]
+        logger.info("train: %s on %d posters, %d to validate", order.architecture, *sizes)
+        _warn_of_missing_genres(self._subsets[TRAIN], self._plan)
+        listed = phases(order.architecture, self._model, self._settings)
+        parts = self._frozen_parts(listed)
+        identity = self._identity()
+        for number, phase in enumerate(listed):
+            logits = self._train_phase(phase, number, parts.get(phase.frozen), identity)
+        info = _describe(order, self._plan, self._preprocessing, self._subsets[VALIDATION], logits,
+                         self._settings, self._history)  # fmt: skip
+        sealed = ""
+        if self._world.leads:
+            sealed = _publish(
+                self._model, self._preprocessing, self._posters, info, order.bundle_uri
+            )
+            storage.remove(order.checkpoints)
+        bundle_version = str(self._world.gather(sealed)[0])
+        logger.info("train: bundle %s, version %s", order.bundle_uri, bundle_version[:12])
+        return TrainReport(
+            architecture=order.architecture,
+            version=bundle_version,
+            bundle_uri=order.bundle_uri,
+            validation=info.validation,
+            history=self._history,
+            settings=self._settings,
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        """Give all that decides how the training goes, but for how many work on it."""
+        own = dataclasses.asdict(self._settings)
+        for name in ("workers", "processes", "checkpoint_minutes", "keep_checkpoints"):
+            del own[name]
+        return {
+            "architecture": self._order.architecture,
+            "settings": own,
+            "data": self._plan.training_digest,
+            "weights": digest(self._model),
+            "code": __version__,
+        }
+
+    def _frozen_parts(self, listed: list[Phase]) -> dict[int, FrozenPart]:
+        """Give what computes the inputs of each phase; one begins where a shorter one ends."""
+        parts: dict[int, FrozenPart] = {}
+        below: FrozenPart | None = None
+        for last in sorted({phase.frozen for phase in listed} - {0}):
+            below = parts[last] = FrozenPart(
+                self._model, last, self._preprocessing, self._settings, self._world, below
+            )
+        return parts
+
+    def _train_phase(
+        self, phase: Phase, number: int, frozen: FrozenPart | None, identity: dict[str, Any]
+    ) -> NDArray[np.float32]:
+        """Train a part of the network; give the outputs [N, ...] for the validation posters."""
+        whole = phase.frozen == len(self._model.backbone)
+        # Splitting a head over threads, or a network over more threads than there are cores beside
+        # the processes that decode, costs more than it saves.
+        busy = 0 if frozen else phase.settings.workers
+        torch.set_num_threads(1 if whole else max(1, self._world.cores - busy))
+        inputs = self._inputs(phase, frozen)
+        part = self._model.trained_part(phase.frozen)
+        task = Task(
+            module=part,
+            groups=parameter_groups(part, phase),
+            train=self._subsets[TRAIN],
+            validation=self._subsets[VALIDATION],
+            train_inputs=inputs[TRAIN],
+            validation_inputs=inputs[VALIDATION],
+            regimen=self._regimen,
+        )
+        checkpoints = Checkpoints(
+            self._order.checkpoints, identity, f"{number}-{phase.name}",
+            phase.settings.keep_checkpoints,
+        )  # fmt: skip
+        settings = phase.settings
+        if whole:
+            # A head of a hundred thousand weights gains nothing from half precision.
+            settings = dataclasses.replace(settings, precision="fp32")
+        trainer = Trainer(task, settings, self._world, checkpoints, starts_trained=number > 0)
+        done = len(self._history)
+        for row in trainer.fit().epochs:
+            self._history.append({**row, "epoch": done + row["epoch"], "phase": number + 1})
+        return trainer.scores(part)
+
+    def _inputs(self, phase: Phase, frozen: FrozenPart | None) -> dict[str, Inputs]:
+        train_split, validation = self._subsets[TRAIN], self._subsets[VALIDATION]
+        if frozen is None:
+            return {
+                split: Posters(
+                    PosterDataset(self._subsets[split], self._preprocessing, seed),
+                    phase.settings.workers,
+                )
+                for split, seed in ((TRAIN, phase.settings.seed), (VALIDATION, None))
+            }
+        plain = frozen.view(train_split)
+        mirrored = frozen.view(train_split, mirrored=True) if phase.settings.mirror else None
+        head = self._model.head
+        if phase.frozen == len(self._model.backbone) and isinstance(head, EvidenceHead):
+            head.start(*plain.moments())
+        names = train_split.frame["poster_id"].tolist()
+        return {
+            TRAIN: Features(plain, mirrored, names, phase.settings.seed),
+            VALIDATION: Features(frozen.view(validation)),
+        }
+
+
+def _warn_of_missing_genres(subset: Subset, plan: SplitPlan) -> None:
+    missing = [g for g, n in zip(plan.genres, subset.labels.sum(axis=0), strict=True) if not n]
+    if missing:
+        logger.warning(
+            "train: no training poster has %s: the model cannot learn it (bring such posters, or "
+            "predict another label set)",
+            ", ".join(missing),
+        )
 
 
 def _read(
-    catalog_uri: str, split_uri: str, licence: LicenceSettings
+    order: Order, licence: LicenceSettings
 ) -> tuple[SplitPlan, pd.DataFrame, dict[str, Subset]]:
     """Read the plan, where the posters that train come from, and the posters."""
-    catalog, plan = Catalog(catalog_uri), SplitPlan.read(split_uri)
+    catalog, plan = Catalog(order.catalog_uri), SplitPlan.read(order.split_uri)
     if plan.balance["catalog_digest"] != catalog.manifest.digest:
         raise DataError(
-            f"the split plan {split_uri} was made for another state of the catalog {catalog_uri}",
+            f"the split plan {order.split_uri} was made for another state of the catalog "
+            f"{order.catalog_uri}",
             remedy="run `marquee balance` again",
         )
     provenance = catalog.frame(["film_id", "source", *LICENCE_COLUMNS])
@@ -137,157 +295,24 @@ def _read(
     return plan, posters[posters["split"].isin(subsets)], subsets
 
 
-def _fit_head(
-    model: PosterModel,
-    preprocessing: Preprocessing,
-    subsets: dict[str, Subset],
-    regimen: Regimen,
-    settings: TrainSettings,
-) -> tuple[History, NDArray[np.float32]]:
-    """Train the head on cached features of the frozen backbone."""
-    cache = FeatureCache(model, preprocessing, settings.precision)
-    train_features, validation_features = (
-        torch.from_numpy(cache.features(subsets[split])) for split in (TRAIN, VALIDATION)
-    )
-    head = model.head.cpu()
-    # Splitting so small a network over threads costs more than it saves.
-    torch.set_num_threads(1)
-    _start_normalisation(head.normalise, train_features)
-    subset = subsets[TRAIN]
-    batch_size = min(settings.batch_size, len(regimen))
-
-    def batches(epoch: int) -> Iterator[Batch]:
-        order = regimen.rows(epoch)
-        for start in range(0, len(order) - batch_size + 1, batch_size):
-            rows = order[start : start + batch_size]
-            yield _batch(train_features[rows], subset, regimen, rows, torch.device("cpu"))
-
-    def score_validation(scored: torch.nn.Module) -> NDArray[np.float32]:
-        with torch.no_grad():
-            logits: NDArray[np.float32] = scored(validation_features).numpy()
-        return logits
-
-    # A head of a hundred thousand weights gains nothing from bf16.
-    plain = dataclasses.replace(settings, precision="fp32")
-    history = fit(
-        head,
-        batches,
-        len(regimen) // batch_size,
-        score_validation,
-        subsets[VALIDATION].labels,
-        torch.from_numpy(regimen.positives),
-        plain,
-    )
-    return history, score_validation(head)
-
-
-def _start_normalisation(norm: torch.nn.BatchNorm1d, features: torch.Tensor) -> None:
-    """Begin with the features' own mean and variance: they do not change in training."""
-    assert norm.running_mean is not None and norm.running_var is not None
-    norm.running_mean.copy_(features.mean(dim=0))
-    norm.running_var.copy_(features.var(dim=0))
-
-
-def _fit_network(
-    model: PosterModel,
-    preprocessing: Preprocessing,
-    subsets: dict[str, Subset],
-    regimen: Regimen,
-    settings: TrainSettings,
-) -> tuple[History, NDArray[np.float32]]:
-    """Train a whole network on the posters."""
-    device = pick_device()
-    # One core a thread: with more threads than cores, those that compute wait for each other most
-    # of the time.
-    torch.set_num_threads(max(1, cpu_count() - settings.workers))
-    model.to(device).to(memory_format=torch.channels_last)
-    subset = subsets[TRAIN]
-    batch_size = min(settings.batch_size, len(regimen))
-    sampler = EpochSampler(len(regimen), regimen.rows)
-    loader = make_loader(
-        PosterDataset(subset, preprocessing, augment_seed=settings.seed),
-        sampler,
-        batch_size,
-        settings.workers,
-        drop_last=True,
-    )
-
-    def batches(epoch: int) -> Iterator[Batch]:
-        sampler.epoch = epoch
-        with progress(f"epoch {epoch + 1}", len(loader)) as advance:
-            for images, rows in loader:
-                yield _batch(images.to(device), subset, regimen, rows.numpy(), device)
-                advance(1)
-
-    def score_validation(scored: torch.nn.Module) -> NDArray[np.float32]:
-        return _logits(scored, subsets[VALIDATION], preprocessing, settings, device)
-
-    history = fit(
-        model,
-        batches,
-        len(loader),
-        score_validation,
-        subsets[VALIDATION].labels,
-        torch.from_numpy(regimen.positives),
-        settings,
-    )
-    return history, score_validation(model)
-
-
-def _batch(
-    inputs: torch.Tensor,
-    subset: Subset,
-    regimen: Regimen,
-    rows: NDArray[np.int64],
-    device: torch.device,
-) -> Batch:
-    return Batch(
-        inputs,
-        torch.from_numpy(subset.labels[rows]).to(device),
-        torch.from_numpy(subset.label_weights[rows]).to(device),
-        torch.from_numpy(regimen.weights[rows]).to(device),
-    )
-
-
-def _logits(
-    model: torch.nn.Module,
-    subset: Subset,
-    preprocessing: Preprocessing,
-    settings: TrainSettings,
-    device: torch.device,
-) -> NDArray[np.float32]:
-    """Give the logits [N, G] of a subset's posters, in the order of its rows."""
-    loader = make_loader(
-        PosterDataset(subset, preprocessing),
-        EpochSampler(len(subset)),
-        settings.batch_size,
-        settings.workers,
-    )
-    collected = []
-    with torch.no_grad(), autocast(device, settings.precision):
-        for images, _ in loader:
-            collected.append(model(images.to(device)).float().cpu().numpy())
-    return np.concatenate(collected)
-
-
 def _describe(
-    name: str,
+    order: Order,
     plan: SplitPlan,
     preprocessing: Preprocessing,
     validation: Subset,
     logits: NDArray[np.float32],
     settings: TrainSettings,
-    weights: str,
-    run: str,
+    history: list[dict[str, float]],
 ) -> BundleInfo:
     """Say of a trained model what `bundle.json` says."""
+    logits = logits[:, : len(plan.genres)]
     calibration = calibrate(logits, validation.labels)
     probabilities = calibration.probabilities(logits)
     thresholds = choose_thresholds(probabilities, validation.labels)
     chosen, _ = decide(probabilities, thresholds)
     metrics = score(validation.labels, probabilities, chosen, plan.genres)
     return BundleInfo(
-        architecture=name,
+        architecture=order.architecture,
         label_set=plan.label_set,
         genres=plan.genres,
         thresholds=thresholds,
@@ -299,8 +324,9 @@ def _describe(
         catalog_digest=str(plan.balance["catalog_digest"]),
         split_digest=plan.digest,
         code_version=__version__,
-        run=run,
-        environment=_environment(settings, weights),
+        run=order.run,
+        history=history,
+        environment=_environment(settings, order.weights),
     )
 
 

@@ -129,12 +129,16 @@ def train(
     overrides: list[str] = SET,
 ) -> None:
     """Train an architecture and seal a model bundle."""
+    from components.train.launch import train as fit
     from components.train.page import training_page
-    from components.train.train import train as fit
+    from components.train.train import Order
     from marquee import storage
     from marquee.settings import load, parse_overrides
 
-    report = fit(catalog, split, arch, weights, out, load(parse_overrides(overrides)))
+    order = Order(
+        catalog_uri=catalog, split_uri=split, architecture=arch, weights=weights, bundle_uri=out
+    )
+    report = fit(order, load(parse_overrides(overrides)))
     if page:
         storage.write_text(str(page), training_page(report))
     typer.echo(report.version)

@@ -5,6 +5,7 @@ Max-pooling finds a motif wherever it stands.
 
 from torch import nn
 
+from components.train.head import EvidenceHead, StudyHead
 from components.train.model import PosterModel
 from components.train.settings import TrainSettings
 
@@ -12,6 +13,9 @@ WIDTHS: tuple[int, ...] = (48, 96, 192)
 """Channels of the stages; each stage halves height and width."""
 
 _STEM = 24
+
+STUDY_WIDTHS: tuple[int, ...] = (64, 128, 256, 512)
+"""Channels of the study's four blocks; each halves height and width."""
 
 MEAN = (114.75, 107.1, 102.0)
 STD = (70.0, 70.0, 70.0)
@@ -29,6 +33,8 @@ def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
     Returns:
         The model; its feature map is a sixteenth of the input in height and width.
     """
+    if settings.preset == "study":
+        return _study(genres, settings)
     layers: list[nn.Module] = [_convolution(3, _STEM, kernel=5, stride=2)]
     channels = _STEM
     for width in WIDTHS:
@@ -39,7 +45,22 @@ def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return PosterModel(backbone, channels, genres, settings.dropout, MEAN, STD)
+    head = EvidenceHead(channels, genres, settings.dropout, settings.era_weight > 0)
+    return PosterModel(backbone, head, MEAN, STD)
+
+
+def _study(genres: int, settings: TrainSettings) -> PosterModel:
+    """Build the network of the study that Marquee industrialises: no normalisation, no pooling."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in STUDY_WIDTHS:
+        convolution = nn.Conv2d(channels, width, 3, padding=1)
+        layers.append(nn.Sequential(convolution, nn.ReLU(inplace=True), nn.MaxPool2d(2)))
+        channels = width
+    shrunk = 2 ** len(STUDY_WIDTHS)
+    places = (settings.height // shrunk) * (settings.width // shrunk)
+    head = StudyHead(channels * places, genres, settings.dropout, settings.era_weight > 0)
+    return PosterModel(nn.Sequential(*layers), head, (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
+from components.train.head import EvidenceHead
 from components.train.model import PosterModel
 from components.train.settings import TrainSettings
 from components.train.weights import RANDOM, TORCHVISION, load_tensors
@@ -14,6 +15,8 @@ STD = (1.0, 1.0, 1.0)
 """The original network (and torchvision's IMAGENET1K_FEATURES) takes 0..255 minus the mean."""
 
 CHANNELS = 512
+LAST_BLOCK = 24
+"""Its first layer."""
 
 
 def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
@@ -26,7 +29,7 @@ def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
             with torchvision's names `features.*`.
 
     Returns:
-        The model; its backbone does not train.
+        The model.
 
     Raises:
         DataError: The weights are not VGG16's.
@@ -37,9 +40,8 @@ def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
         backbone.load_state_dict(_download())
     elif weights != RANDOM:
         _load(backbone, weights)
-    for parameter in backbone.parameters():
-        parameter.requires_grad = False
-    return PosterModel(backbone, CHANNELS, genres, settings.dropout, MEAN, STD)
+    head = EvidenceHead(CHANNELS, genres, settings.dropout, settings.era_weight > 0)
+    return PosterModel(backbone, head, MEAN, STD)
 
 
 def _features(seed: int) -> nn.Sequential:

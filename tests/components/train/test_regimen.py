@@ -9,18 +9,21 @@ from helpers import encode, noise_poster
 
 from components.balance.balance import balance
 from components.train.data import (
-    EpochSampler,
     PosterDataset,
+    Posters,
     Regimen,
     Subset,
+    Turns,
     augment,
     random_for,
     read_subset,
 )
-from components.train.loop import Batch, weighted_loss
-from components.train.train import train
+from components.train.losses import Batch, loss_of, mix
+from components.train.settings import DEFAULTS
+from components.train.train import Order, train
+from components.train.world import World
 from marquee.catalog import Catalog
-from marquee.images import Preprocessing, decode
+from marquee.images import Preprocessing, decode, preprocess
 from marquee.settings import BalanceSettings, Settings
 from marquee.split import SplitPlan
 
@@ -88,46 +91,140 @@ def test_a_plan_of_version_1_weighs_as_it_did(drawn_catalog):
     assert regime.positives == pytest.approx(regimen(plan, drawn_catalog)[1].positives)
 
 
+class Listed:
+    """Stands for a regimen of given rows."""
+
+    def __init__(self, rows):
+        self._rows = np.array(rows)
+
+    def __len__(self):
+        return len(self._rows)
+
+    def rows(self, epoch):
+        return np.roll(self._rows, epoch)
+
+
 def test_copies_of_a_poster_are_counted_and_varied():
-    sampler = EpochSampler(4, lambda epoch: np.array([2, 0, 2, 2]))
-    sampler.epoch = 7
-    assert list(sampler) == [(7, 2, 0), (7, 0, 0), (7, 2, 1), (7, 2, 2)]
+    turns = Turns(Listed([2, 0, 2, 2]), 4, 1, World())
+    assert turns.parts(0, 0) == [[(0, 2, 0), (0, 0, 0), (0, 2, 1), (0, 2, 2)]]
     image, size = decode(encode(noise_poster(4, 120, 180))), Preprocessing(height=48, width=32)
     first, second = (augment(image, size, random_for(0, 7, "a", copy)) for copy in (0, 1))
     assert not np.array_equal(first, second)
 
 
-def test_validation_comes_once_and_in_order(plans, drawn_catalog):
-    subset = read_subset(Catalog(drawn_catalog), plans["oversample"], "validation")
-    assert list(EpochSampler(len(subset))) == [(0, row, 0) for row in range(len(subset))]
-    dataset = PosterDataset(subset, Preprocessing(height=48, width=32))
-    assert dataset[0, 3, 0][1] == 3
+SHARES = {
+    "one process": (1, 1),
+    "two processes": (2, 1),
+    "in parts": (1, 3),
+    "two processes, in parts": (2, 2),
+}
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_a_step_shows_the_same_posters_however_it_is_shared(name):
+    size, accumulate = SHARES[name]
+    regime = Listed(range(50))
+    steps = [Turns(regime, 12, accumulate, World(rank, size)).parts(3, 1) for rank in range(size)]
+    assert {len(parts) for parts in steps} == {3 * accumulate}
+    for step in range(3):
+        shown = [
+            row
+            for parts in steps
+            for part in parts[step * accumulate : (step + 1) * accumulate]
+            for _, row, _ in part
+        ]
+        alone = Turns(regime, 12, 1, World()).rows(3, step + 1)
+        assert sorted(shown) == sorted(alone)
+
+
+def test_a_poster_comes_as_it_is_for_validation(plans, drawn_catalog):
+    catalog = Catalog(drawn_catalog)
+    subset, size = (
+        read_subset(catalog, plans["none"], "validation"),
+        Preprocessing(height=48, width=32),
+    )
+    row = subset.frame.iloc[3]
+    data = catalog.read_image(row["part"], row["shard_offset"], row["size"])
+    for workers in (0, 1):
+        posters = Posters(PosterDataset(subset, size), workers)
+        first, second = posters.batches([[(0, 3, 0), (0, 1, 0)], [(5, 3, 0)]])
+        assert first.shape == (2, 48, 32, 3)
+        assert np.array_equal(first[0], preprocess(data, size))
+        assert np.array_equal(first[0], second[0])
+
+
+def settings_of(**changes):
+    return dataclasses.replace(DEFAULTS["custom_cnn"], label_smoothing=0.0, **changes)
+
+
+def batch_of(labels, weights, eras=None):
+    return Batch(
+        torch.tensor(labels),
+        torch.tensor(weights),
+        torch.tensor(eras if eras is not None else [-1] * len(labels)),
+    )
 
 
 def test_a_masked_label_changes_no_weight_and_a_weighed_one_by_its_share():
     logits = torch.zeros(1, 2, requires_grad=True)
 
-    def gradient(label_weights):
-        labels, weights = torch.tensor([[1.0, 1.0]]), torch.tensor([1.0])
-        batch = Batch(torch.empty(1), labels, torch.tensor([label_weights]), weights)
-        loss = weighted_loss(logits, batch, torch.ones(2), label_smoothing=0)
+    def gradient(weights):
+        loss = loss_of(logits, batch_of([[1.0, 1.0]], [weights]), torch.ones(2), settings_of())
         return torch.autograd.grad(loss, logits)[0][0].tolist()
 
     assert gradient([1.0, 0.0]) == [-0.5, 0]
-    full, half = gradient([1.0, 0.5])
-    assert half == pytest.approx(full / 2)
+    assert gradient([1.0, 0.5]) == [-0.5, -0.25]
+
+
+def test_the_asymmetric_loss_forgives_easy_negatives_only():
+    logits = torch.tensor([[-4.0, 0.0, 4.0]])
+    ones = torch.ones(3)
+
+    def losses(labels, kind):
+        changes = {"gamma_positive": 0.0, "gamma_negative": 4.0, "asymmetric_clip": 0.05}
+        chosen = settings_of(loss=kind, **changes)
+        parts = []
+        for genre in range(3):
+            weights = torch.nn.functional.one_hot(torch.tensor([genre]), 3).float().tolist()
+            parts.append(float(loss_of(logits, batch_of([labels], weights), ones, chosen)))
+        return parts
+
+    assert losses([1.0] * 3, "asymmetric") == pytest.approx(losses([1.0] * 3, "cross_entropy"))
+    easy, even, wrong = losses([0.0] * 3, "asymmetric")
+    assert easy == 0
+    # q = .5 - .05; -q^4 log(1 - q)
+    assert even == pytest.approx(0.45**4 * -np.log(0.55), rel=1e-4)
+    shifted = 1 / (1 + np.exp(-4)) - 0.05
+    assert wrong == pytest.approx(shifted**4 * -np.log(1 - shifted), rel=1e-4)
+
+
+def test_eras_count_where_they_are_known():
+    outputs = torch.zeros(2, 2 + 8)
+    known = batch_of([[1.0, 0.0]] * 2, [[1.0, 1.0]] * 2, [3, -1])
+    without = float(loss_of(outputs[:, :2], known, torch.ones(2), settings_of()))
+    found = float(loss_of(outputs, known, torch.ones(2), settings_of(era_weight=0.5)))
+    assert found - without == pytest.approx(0.5 * 2 * np.log(8), rel=1e-5)
+
+
+def test_mixup_blends_inputs_and_labels_alike():
+    inputs = torch.arange(4.0)[:, None]
+    batch = batch_of(torch.eye(4).tolist(), torch.ones(4, 4).tolist())
+    mixed, blended = mix(inputs, batch, 1.0, np.random.default_rng(0))
+    assert blended.labels @ inputs == pytest.approx(mixed)
+    assert (blended.labels.sum(dim=1) == 1).all()
+    assert (blended.eras == -1).all()
 
 
 @pytest.mark.parametrize("strategy", ["none", "sampler", "oversample"])
 def test_every_strategy_trains(strategy, plans, drawn_catalog, tmp_path):
     plans[strategy].write(str(tmp_path / "split"))
     tiny = {"height": 48, "width": 32, "epochs": 1, "batch_size": 16, "workers": 0}
-    report = train(
-        drawn_catalog,
-        str(tmp_path / "split"),
-        "custom_cnn",
-        "random",
-        str(tmp_path / "bundle"),
-        Settings(train=tiny),
+    order = Order(
+        catalog_uri=drawn_catalog,
+        split_uri=str(tmp_path / "split"),
+        architecture="custom_cnn",
+        weights="random",
+        bundle_uri=str(tmp_path / "bundle"),
     )
+    report = train(order, Settings(train=tiny))
     assert 0 < report.validation["macro_map"] <= 1

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from components.train.architectures import ARCHITECTURES
 from components.train.data import augment, random_for, read_subset
-from components.train.features import FeatureCache
+from components.train.features import FrozenPart
 from components.train.settings import DEFAULTS, TrainSettings, resolve_settings
-from components.train.train import train
+from components.train.train import Order, train
+from components.train.world import World
 from marquee import licences
 from marquee.bundle import load
 from marquee.catalog import Catalog, CatalogWriter
@@ -30,6 +31,17 @@ from marquee.split import SplitPlan
 
 PREPROCESSING = Preprocessing(height=48, width=32)
 TINY_CNN = {"height": 48, "width": 32, "epochs": 2, "batch_size": 16, "workers": 0}
+
+
+def order(catalog, split, bundle, architecture="custom_cnn", **changes):
+    values = {"weights": "random", **changes}
+    return Order(
+        catalog_uri=catalog,
+        split_uri=split,
+        architecture=architecture,
+        bundle_uri=str(bundle),
+        **values,
+    )
 
 
 def posters(bundle, count=5):
@@ -68,9 +80,7 @@ def test_the_bundle_says_what_it_is(drawn_bundles, drawn_catalog):
 def test_the_same_seed_gives_the_same_weights(drawn_catalog, drawn_split, tmp_path):
     def weights(name, seed):
         settings = Settings(train={**TINY_CNN, "seed": seed})
-        uri = train(
-            drawn_catalog, drawn_split, "custom_cnn", "random", str(tmp_path / name), settings
-        ).bundle_uri
+        uri = train(order(drawn_catalog, drawn_split, tmp_path / name), settings).bundle_uri
         return hashlib.sha256(Path(uri, "weights.safetensors").read_bytes()).hexdigest()
 
     first = weights("a", 1)
@@ -83,39 +93,78 @@ def test_a_bundle_is_replaced_whole(drawn_catalog, drawn_split, tmp_path):
     target.mkdir()
     (target / "left-over.txt").write_text("of an earlier run")
     settings = Settings(train={**TINY_CNN, "epochs": 1})
-    train(drawn_catalog, drawn_split, "custom_cnn", "random", str(target), settings)
+    train(order(drawn_catalog, drawn_split, target), settings)
     assert not (target / "left-over.txt").exists()
     load(str(target))
 
 
-def test_features_are_computed_once(drawn_catalog, drawn_split, tmp_path, monkeypatch):
+@pytest.fixture
+def vgg16(monkeypatch, tmp_path):
+    """A small VGG16 with random weights, an empty cache, and what it was given so far."""
     monkeypatch.setenv("MARQUEE_CACHE", str(tmp_path))
-    subset = read_subset(Catalog(drawn_catalog), SplitPlan.read(drawn_split), "train")
+    monkeypatch.setattr("components.train.features._SAVE_EVERY", 16)
     settings = resolve_settings("vgg16", Settings(train={"height": 48, "width": 32}))
     model = ARCHITECTURES["vgg16"].build(4, settings, "random")
-    computed = []
-    killed_at = 2
-    compute = model.pooled
+    given = []
+    model.normalise.register_forward_pre_hook(lambda _module, images: given.append(len(images[0])))
+    return model, settings, given
 
-    def pooled(images):
-        computed.append(len(images))
-        if killed_at == len(computed):
+
+def rows_of(view):
+    return np.stack([view[row] for row in range(len(view))])
+
+
+def test_features_are_computed_once(vgg16, drawn_catalog, drawn_split):
+    model, settings, given = vgg16
+    subset = read_subset(Catalog(drawn_catalog), SplitPlan.read(drawn_split), "train")
+
+    def view(size=PREPROCESSING, **options):
+        part = FrozenPart(model, len(model.backbone), size, settings, World())
+        return part.view(subset, **options)
+
+    def stop(_module, _images):
+        if len(given) == 2:
             raise KeyboardInterrupt
-        return compute(images)
 
-    model.pooled = pooled
-    monkeypatch.setattr("components.train.features._SAVE_EVERY", 16)
+    killed = model.backbone[0].register_forward_pre_hook(stop)
     with pytest.raises(KeyboardInterrupt):
-        FeatureCache(model, PREPROCESSING, "fp32").features(subset)
-    computed, killed_at = [], 0
-    first = FeatureCache(model, PREPROCESSING, "fp32").features(subset)
-    assert sum(computed) == len(subset) - 16
-    model.pooled = None
-    again = FeatureCache(model, PREPROCESSING, "fp32").features(subset)
-    assert np.array_equal(first, again)
-    other = FeatureCache(model, Preprocessing(height=64, width=32), "fp32")
-    with pytest.raises(TypeError):
-        other.features(subset)
+        view()
+    killed.remove()
+    given.clear()
+    first = view()
+    assert sum(given) == len(subset) - 16
+    given.clear()
+    assert np.array_equal(rows_of(first), rows_of(view()))
+    assert given == []
+    for options in ({"size": Preprocessing(height=64, width=32)}, {"mirrored": True}):
+        given.clear()
+        view(**options)
+        assert sum(given) == len(subset)
+
+
+def test_features_of_features_are_those_of_posters(vgg16, drawn_catalog, drawn_split):
+    model, settings, given = vgg16
+    subset = read_subset(Catalog(drawn_catalog), SplitPlan.read(drawn_split), "validation")
+    settings = dataclasses.replace(settings, precision="fp32")
+
+    def part(last, below=None):
+        return FrozenPart(model, last, PREPROCESSING, settings, World(), below)
+
+    below = part(24)
+    by_way = rows_of(part(len(model.backbone), below).view(subset))
+    assert sum(given) == len(subset)
+    straight = rows_of(part(len(model.backbone)).view(subset))
+    assert by_way == pytest.approx(straight, rel=1e-2, abs=1e-2)
+
+
+def test_the_moments_of_features(vgg16, drawn_catalog, drawn_split):
+    model, settings, _ = vgg16
+    subset = read_subset(Catalog(drawn_catalog), SplitPlan.read(drawn_split), "validation")
+    part = FrozenPart(model, len(model.backbone), PREPROCESSING, settings, World())
+    view = part.view(subset)
+    mean, variance = (values.numpy() for values in view.moments())
+    assert mean == pytest.approx(rows_of(view).mean(axis=0), abs=1e-4)
+    assert variance == pytest.approx(rows_of(view).var(axis=0), abs=1e-4)
 
 
 def test_augmentation_follows_seed_epoch_and_poster():
@@ -134,7 +183,7 @@ def test_a_plan_of_another_state_of_the_catalog_is_refused(drawn_catalog, drawn_
     stale = SplitPlan(plan.frame, plan.balance | {"catalog_digest": "0" * 64})
     stale.write(str(tmp_path / "split"))
     with pytest.raises(DataError, match="another state of the catalog"):
-        train(drawn_catalog, str(tmp_path / "split"), "custom_cnn", "random", "unused", Settings())
+        train(order(drawn_catalog, str(tmp_path / "split"), "unused"), Settings())
 
 
 @pytest.fixture
@@ -172,7 +221,7 @@ FORBIDDEN = {
 def test_posters_whose_terms_forbid_it_train_nothing(name, under_terms, tmp_path):
     split, terms, words = FORBIDDEN[name]
     with pytest.raises(DataGateFailed) as caught:
-        train(*under_terms(split, **terms), "custom_cnn", "random", str(tmp_path / "b"), Settings())
+        train(order(*under_terms(split, **terms), tmp_path / "b"), Settings())
     assert words in str(caught.value)
     assert caught.value.exit_code == 3
     assert not (tmp_path / "b").exists()
@@ -183,7 +232,7 @@ def test_an_agreement_lets_them_train_and_the_bundle_names_them(under_terms, tmp
     settings = Settings(
         train={**TINY_CNN, "epochs": 1}, licence=LicenceSettings(tmdb_agreement="contract 7")
     )
-    bundle = train(catalog, split, "custom_cnn", "random", str(tmp_path / "b"), settings).bundle_uri
+    bundle = train(order(catalog, split, tmp_path / "b"), settings).bundle_uri
     rows = read_training_posters(bundle)
     plan = SplitPlan.read(split)
     for name in ("train", "validation"):
@@ -245,8 +294,6 @@ def test_unusable_weights(write, error, message, tmp_path):
 def test_a_gpu_trains_what_the_cpu_serves(drawn_catalog, drawn_split, tmp_path):
     assert torch.cuda.is_available(), "make test-gpu needs a GPU"
     settings = Settings(train=TINY_CNN)
-    report = train(
-        drawn_catalog, drawn_split, "custom_cnn", "random", str(tmp_path / "bundle"), settings
-    )
+    report = train(order(drawn_catalog, drawn_split, tmp_path / "bundle"), settings)
     bundle = load(report.bundle_uri)
     assert np.isfinite(Engine(bundle).probabilities(posters(bundle))).all()
