@@ -8,6 +8,7 @@ features maps the files into memory, so that they may be larger than it.
 
 import io
 import uuid
+import zipfile
 from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from marquee import storage
 from marquee.bundle import cache_folder
 
-_UNREADABLE = (ValueError, KeyError, EOFError, IndexError)
+_UNREADABLE = (ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile)
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -53,7 +54,7 @@ def read(key: str, wanted: Container[str]) -> Stored:
     files: list[NDArray[Any]] = []
     places: dict[str, tuple[int, int]] = {}
     for file in sorted((_root() / key).glob("*.npy")):
-        stored = np.load(file, mmap_mode="r")
+        stored = _open(file)
         names = (str(name, "ascii") for name in stored["sha256"])
         places |= {name: (len(files), row) for row, name in enumerate(names) if name in wanted}
         files.append(stored)
@@ -91,7 +92,7 @@ def forget(hashes: Collection[str]) -> int:
 
 def _forget(file: Path, hashes: Collection[str]) -> int:
     try:
-        records = np.load(file, mmap_mode="r", allow_pickle=False)
+        records = _open(file)
         kept = np.array([str(name, "ascii") not in hashes for name in records["sha256"]], bool)
     except _UNREADABLE:
         file.unlink(missing_ok=True)
@@ -114,10 +115,17 @@ def holding(hashes: Collection[str]) -> list[str]:
 
 def _holds(file: Path, hashes: Collection[str]) -> bool:
     try:
-        records = np.load(file, mmap_mode="r", allow_pickle=False)
+        records = _open(file)
         return any(str(name, "ascii") in hashes for name in records["sha256"])
     except _UNREADABLE:
         return True
+
+
+def _open(file: Path) -> NDArray[Any]:
+    records = np.load(file, mmap_mode="r", allow_pickle=False)
+    if not isinstance(records, np.ndarray):
+        raise ValueError(f"{file} is of an older format")
+    return records
 
 
 def _files() -> list[Path]:
