@@ -157,7 +157,7 @@ def test_a_source_goes_with_all_that_was_derived_from_it(uri, cache, registry):
     for content in everything(uri).values():
         assert not any(poster.data in content for poster in gone)
     assert stored_sources(uri) == {"folder"}
-    left = {name for key in ("one", "two") for name in feature_cache.read(key, cache)}
+    left = {name for key in ("one", "two") for name in feature_cache.read(key, cache).places}
     assert left == {sha256(poster) for poster in KEPT}
     assert (report.features, report.tombstones) == (8, 5)
     assert registry.tombstones() == {"t0", "t1", "t2", "t3", "t9"}
@@ -524,5 +524,5 @@ def test_the_feature_cache_forgets_and_nothing_else(cache, tmp_path):
     assert feature_cache.holding(gone) == []
     assert not (folder / ".half.npz.x1").exists()
     after = feature_cache.read("one", cache)
-    assert after.keys() == before.keys() == cache - gone
+    assert after.places.keys() == before.places.keys() == cache - gone
     assert feature_cache.forget(frozenset()) == 0
