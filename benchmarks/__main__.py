@@ -4,6 +4,7 @@ import runpy
 
 for script in (
     "drawn_difficulty",
+    "images",
     "poster_stage",
     "validate_scale",
     "balance_scale",

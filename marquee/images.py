@@ -109,7 +109,9 @@ def decode(data: bytes) -> Image.Image:
             remedy=f"give a poster with sides of {MIN_SIDE} px or more",
         )
     try:
-        return _to_rgb(ImageOps.exif_transpose(image))
+        # In place, and converted only if need be: each copy of the pixels costs time.
+        ImageOps.exif_transpose(image, in_place=True)
+        return _to_rgb(image)
     except Exception as error:
         # Pillow's decoders raise a dozen types for damaged files, SyntaxError among them.
         raise InvalidImage(
@@ -154,7 +156,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def resize(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -82,6 +82,32 @@ def test_exif_orientation_is_applied():
     assert decode(encode(_flat(), "JPEG", exif=exif)).size == (30, 20)
 
 
+UPRIGHT = np.arange(20 * 30, dtype=np.uint8).reshape(30, 20)
+ORIENTED = {
+    1: UPRIGHT,
+    2: np.fliplr(UPRIGHT),
+    3: np.rot90(UPRIGHT, 2),
+    4: np.flipud(UPRIGHT),
+    5: UPRIGHT.T,
+    6: np.rot90(UPRIGHT, -1),
+    7: np.rot90(UPRIGHT, 2).T,
+    8: np.rot90(UPRIGHT),
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTED)
+@pytest.mark.parametrize(
+    ("format", "mode"), [("PNG", "RGB"), ("PNG", "L"), ("PNG", "P"), ("WEBP", "RGB")]
+)
+def test_every_orientation_is_applied_whatever_the_format(format, mode, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(UPRIGHT).convert(mode)
+    options = {"lossless": True} if format == "WEBP" else {}
+    pixels = np.asarray(decode(encode(image, format, exif=exif, **options)))
+    assert np.array_equal(pixels, np.stack([ORIENTED[orientation]] * 3, axis=-1))
+
+
 def _bomb():
     return _png(20_000, 20_000, 8, 0, bytes(1000))
 
