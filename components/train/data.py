@@ -1,7 +1,9 @@
 """Posters on their way into a network: read by range, decoded in workers, never held."""
 
 import hashlib
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -126,6 +128,8 @@ def _positive_weights(subset: Subset, plan: SplitPlan) -> NDArray[np.float32]:
     weights: NDArray[np.float32] = np.sqrt((len(subset) - positives).clip(1.0) / positives)
     return weights
 
+
+_GRACE_SECONDS = 20.0
 
 Turn = tuple[int, int, int]
 """A poster's turn in training: the epoch, its row, and how often it came before in the epoch."""
@@ -295,10 +299,20 @@ def _collate(posters: list[Tensor | MarqueeError]) -> Tensor | MarqueeError:
 
 
 def _begin_worker(_worker: int) -> None:
-    """A worker needs no threads, the network has the cores; and who stops is the training."""
+    """Begin a process that decodes: it needs no threads, and the training says when it ends.
+
+    Whoever stops a whole family of processes must not take the posters from under a step that the
+    training is about to finish.
+    """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: _end_soon())
+
+
+def _end_soon() -> None:
+    timer = threading.Timer(_GRACE_SECONDS, os._exit, [1])
+    timer.daemon = True
+    timer.start()
 
 
 def random_for(seed: int, epoch: int, poster_id: str, copy: int = 0) -> np.random.Generator:

@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,9 +146,12 @@ class Trainer:
     def _train_epoch(self, asked_to_stop: Callable[[], bool]) -> None:
         self._module.train()
         parts = self._turns.parts(self._epoch, self._step)
-        with progress(f"epoch {self._epoch + 1}", self._turns.steps) as advance:
+        name = f"epoch {self._epoch + 1}"
+        with (
+            progress(name, self._turns.steps) as advance,
+            closing(self._task.train_inputs.batches(parts)) as inputs,
+        ):
             advance(self._step)
-            inputs = self._task.train_inputs.batches(parts)
             for step in range(self._step, self._turns.steps):
                 first = (step - self._step) * self._settings.accumulate
                 self._train_step(step, inputs, parts[first : first + self._settings.accumulate])

@@ -1,0 +1,288 @@
+"""The training loop: stopped and resumed, shared by processes, and what can go wrong in it."""
+
+import dataclasses
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from components.train.checkpoints import Checkpoints
+from components.train.launch import train as launch
+from components.train.train import Order, train
+from marquee.bundle import load
+from marquee.catalog import Catalog
+from marquee.errors import DataError, InfrastructureError, MarqueeError
+from marquee.settings import Settings
+
+STUDY = {
+    "preset": "study", "height": 32, "width": 32, "epochs": 3, "batch_size": 16, "workers": 0,
+    "dropout": 0.0, "precision": "fp32", "learning_rate": 1e-3, "checkpoint_minutes": 0.0,
+}  # fmt: skip
+"""No BatchNorm and no dropout: what a batch teaches does not depend on who computes it."""
+SMALL = {
+    "height": 48, "width": 32, "epochs": 4, "batch_size": 16, "workers": 1, "dropout": 0.3,
+    "ema": 0.9, "checkpoint_minutes": 0.0, "precision": "fp32",
+}  # fmt: skip
+TUNED = {
+    "height": 48, "width": 32, "epochs": 2, "batch_size": 32, "mirror": True,
+    "fine_tune_epochs": 2, "checkpoint_minutes": 0.0, "precision": "fp32",
+}  # fmt: skip
+
+
+@pytest.fixture
+def order(drawn_catalog, drawn_split, tmp_path):
+    def make(name, architecture="custom_cnn", **changes):
+        values = {
+            "catalog_uri": drawn_catalog,
+            "split_uri": drawn_split,
+            "architecture": architecture,
+            "weights": "random",
+            "bundle_uri": str(tmp_path / name),
+        }
+        return Order(**(values | changes))
+
+    return make
+
+
+def weights(report):
+    return load_file(Path(report.bundle_uri, "weights.safetensors"))
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def command(order, settings):
+    """The command line of a training, for a process of its own."""
+    pairs = [
+        word for name, value in settings.items() for word in ("--set", f"train.{name}={value}")
+    ]
+    return [
+        *(sys.executable, "-m", "marquee", "train", order.catalog_uri, order.split_uri),
+        *("--out", order.bundle_uri, "--arch", order.architecture, "--weights", order.weights),
+        *(word.replace("=True", "=true") for word in pairs),
+    ]
+
+
+def checkpoints(order):
+    return sorted(Path(order.checkpoints).glob("*/*.pt"))
+
+
+def wait_for(condition, process, seconds=120):
+    for _ in range(20 * seconds):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("it never came to pass")
+
+
+STOPS = {
+    "SIGTERM": (signal.SIGTERM, "custom_cnn", SMALL, 3),
+    "SIGKILL": (signal.SIGKILL, "custom_cnn", SMALL, 3),
+    "SIGTERM while the last block trains": (signal.SIGTERM, "vgg16", TUNED, 3),
+}
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_stopped_and_resumed_it_ends_in_the_same_weights(name, order):
+    number, architecture, settings, after = STOPS[name]
+    whole = train(order("whole", architecture), Settings(train=settings))
+    broken = order("broken", architecture)
+    process = subprocess.Popen(
+        command(broken, settings), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    seen = set()
+
+    def enough():
+        seen.update(checkpoints(broken))
+        return len(seen) >= after
+
+    wait_for(enough, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (7 if number == signal.SIGTERM else -9), said
+    assert checkpoints(broken)
+    assert not Path(broken.bundle_uri).exists()
+    resumed = subprocess.run(command(broken, settings), capture_output=True, text=True, check=True)
+    assert "going on in epoch" in resumed.stderr
+    assert same(weights(whole), load_file(Path(broken.bundle_uri, "weights.safetensors")))
+    assert load(broken.bundle_uri).info.history == whole.history
+    assert not Path(broken.checkpoints).exists()
+
+
+def test_two_processes_learn_what_one_learns(order):
+    alone = train(order("alone"), Settings(train=STUDY))
+    together = launch(order("together"), Settings(train={**STUDY, "processes": 2}))
+    assert len(alone.history) == len(together.history) == 3
+    for one, two in zip(alone.history, together.history, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], abs=1e-3)
+        assert two["validation_macro_map"] == pytest.approx(one["validation_macro_map"], abs=1e-2)
+    assert load(together.bundle_uri).version == together.version
+
+
+def test_the_parts_of_a_step_teach_what_the_whole_does(order):
+    whole = train(order("whole"), Settings(train=STUDY))
+    parts = train(order("parts"), Settings(train={**STUDY, "accumulate": 4}))
+    assert [row["loss"] for row in parts.history] == pytest.approx(
+        [row["loss"] for row in whole.history], abs=1e-3
+    )
+
+
+def test_a_lost_process_is_an_error_and_no_hang(order, tmp_path):
+    lost = order("lost")
+    settings = {**STUDY, "epochs": 2000, "processes": 2}
+    process = subprocess.Popen(
+        command(lost, settings), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: checkpoints(lost), process)
+    workers = subprocess.run(
+        ["pgrep", "-f", "components.train.launch"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 5, said
+    assert "lost" in said
+    assert "goes on from the last checkpoint" in said
+
+
+def test_an_error_of_one_of_many_processes_is_the_error(order):
+    settings = Settings(train={**STUDY, "processes": 2})
+    with pytest.raises(MarqueeError, match="another state of the catalog") as caught:
+        launch(order("b", split_uri=_stale(order("b"))), settings)
+    assert caught.value.exit_code == 2
+
+
+def _stale(order):
+    from marquee.split import SplitPlan
+
+    plan = SplitPlan.read(order.split_uri)
+    uri = f"{order.bundle_uri}-split"
+    dataclasses.replace(plan, balance=plan.balance | {"catalog_digest": "0" * 64}).write(uri)
+    return uri
+
+
+def test_a_loss_that_is_no_number_is_an_error_and_the_checkpoint_before_stays(order, monkeypatch):
+    here = order("b")
+    from components.train import loop
+
+    learn, steps = loop.loss_of, []
+
+    def spoilt(outputs, *rest):
+        steps.append(1)
+        return learn(outputs * (float("nan") if len(steps) > 4 else 1.0), *rest)
+
+    monkeypatch.setattr(loop, "loss_of", spoilt)
+    with pytest.raises(InfrastructureError, match="the loss is nan in epoch") as caught:
+        train(here, Settings(train=STUDY))
+    assert "learning_rate" in caught.value.remedy
+    monkeypatch.undo()
+    assert checkpoints(here)
+    train(here, Settings(train=STUDY))
+
+
+def test_a_damaged_shard_names_the_poster(order, drawn_catalog, tmp_path):
+    import shutil
+
+    copy = tmp_path / "catalog"
+    shutil.copytree(drawn_catalog, copy)
+    for shard in copy.glob("parts/*/shard.tar"):
+        data = bytearray(shard.read_bytes())
+        data[4096::1024] = bytes(len(data[4096::1024]))
+        shard.write_bytes(data)
+    for workers in (0, 1):
+        with pytest.raises(DataError, match="is damaged: the bytes of the poster") as why:
+            train(order("b", catalog_uri=str(copy)), Settings(train={**STUDY, "workers": workers}))
+        assert "ingest again" in why.value.remedy
+
+
+def test_memory_that_runs_out_is_an_error(order):
+    """A limit of the process stands for a machine that is too small."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_DATA, (2 * 2**30, 2 * 2**30))
+
+    greedy = {**STUDY, "height": 512, "width": 512, "batch_size": 128}
+    done = subprocess.run(
+        command(order("b"), greedy), capture_output=True, text=True, preexec_fn=limit
+    )
+    assert done.returncode == 5, done.stderr
+    assert "memory ran out" in done.stderr
+    assert "train.accumulate" in done.stderr
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
+    """A limit on the size of files stands for a disk without room."""
+    kept = Checkpoints(str(tmp_path), {"a": 1}, "0-network", keep=2)
+    kept.save(1, 0, {"values": torch.arange(10)})
+    code = (
+        "import resource, signal, sys, torch\n"
+        "from components.train.checkpoints import Checkpoints\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "kept = Checkpoints(sys.argv[1], {'a': 1}, '0-network', keep=2)\n"
+        "kept.save(2, 0, {'values': torch.zeros(100_000)})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
+    )
+    assert "InfrastructureError: could not write the checkpoint" in done.stderr
+    assert "make room" in done.stderr
+    found = kept.newest()
+    assert (found.epoch, found.step) == (1, 0)
+    assert torch.equal(found.state["values"], torch.arange(10))
+    assert len(list(tmp_path.rglob("*"))) == 2
+
+
+def test_the_newest_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path, caplog):
+    kept = Checkpoints(str(tmp_path), {"a": 1}, "0-network", keep=2)
+    for epoch, step in ((0, 5), (0, 10), (1, 0), (1, 5)):
+        kept.save(epoch, step, {"at": epoch + step})
+    files = sorted(tmp_path.rglob("*.pt"))
+    assert [file.name for file in files] == [
+        "0-network-00001-0000000.pt",
+        "0-network-00001-0000005.pt",
+    ]
+    files[1].write_bytes(files[1].read_bytes()[:100])
+    assert kept.newest().state == {"at": 1}
+    assert "is damaged" in caplog.text
+    assert Checkpoints(str(tmp_path), {"a": 2}, "0-network", keep=2).newest() is None
+    assert Checkpoints(str(tmp_path), {"a": 1}, "1-last block", keep=2).newest() is None
+
+
+def test_checkpoints_live_in_buckets_too(bucket):
+    kept = Checkpoints(f"{bucket}/checkpoints", {}, "0-head", keep=1)
+    for epoch in (1, 2, 10):
+        kept.save(epoch, 0, {"epoch": epoch})
+        assert kept.newest().state == {"epoch": epoch}
+
+
+def test_a_genre_without_posters_is_named(order, caplog, drawn_catalog, drawn_split, tmp_path):
+    from marquee.split import SplitPlan
+
+    plan = SplitPlan.read(drawn_split)
+    catalog = Catalog(drawn_catalog)
+    frame = catalog.frame(["genres"]).set_index("poster_id")["genres"]
+    romance = {name for name, genres in frame.items() if "Romance" in genres}
+    rows = plan.frame[~((plan.frame["split"] == "train") & plan.frame["poster_id"].isin(romance))]
+    uri = str(tmp_path / "split")
+    SplitPlan(rows.reset_index(drop=True), plan.balance).write(uri)
+    train(order("b", split_uri=uri), Settings(train={**STUDY, "epochs": 1}))
+    assert "no training poster has Romance" in caplog.text
+
+
+def test_the_era_is_predicted_beside_the_genres(order):
+    report = train(order("b"), Settings(train={**SMALL, "epochs": 1, "era_weight": 0.3}))
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(Path(report.bundle_uri, "model.onnx")))
+    shapes = {output.name: output.shape[1:] for output in session.get_outputs()}
+    assert shapes["logits"] == [4]
+    assert shapes["era"] == [8]
