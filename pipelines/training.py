@@ -7,6 +7,8 @@ from kfp import dsl
 from pipelines.steps import SPANS_AT_A_TIME, add_tmdb_token, make_task
 
 NAME = "marquee-training"
+ARCHITECTURES: tuple[str, ...] = ("custom_cnn", "vgg16")
+"""Those that the pipeline trains; each has a parameter that switches it off."""
 
 
 @dsl.pipeline(name=NAME, description="Posters in, evaluated and registered genre models out.")
@@ -81,7 +83,7 @@ def training(
         label_set=label_set,
         overrides=overrides,
     ).after(validated)
-    for architecture, wanted in (("custom_cnn", custom_cnn), ("vgg16", vgg16)):
+    for architecture, wanted in zip(ARCHITECTURES, (custom_cnn, vgg16), strict=True):
         with dsl.If(wanted == True, name=f"if-{architecture}"):  # noqa: E712 - KFP's syntax
             trained = make_task(
                 "train",

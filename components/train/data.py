@@ -4,7 +4,7 @@ import hashlib
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -243,7 +243,7 @@ class PosterDataset(Dataset[Tensor | MarqueeError]):
 class Inputs(Protocol):
     """What a part of a network is fed with: posters, or cached features of them."""
 
-    def batches(self, turns: Sequence[Sequence[Turn]]) -> Iterator[Tensor]:
+    def batches(self, turns: Sequence[Sequence[Turn]]) -> Generator[Tensor, None, None]:
         """Give the inputs [B, ...] of each batch of posters."""
         ...
 
@@ -269,7 +269,7 @@ class Posters:
             generator=torch.Generator(),
         )
 
-    def batches(self, turns: Sequence[Sequence[Turn]]) -> Iterator[Tensor]:
+    def batches(self, turns: Sequence[Sequence[Turn]]) -> Generator[Tensor, None, None]:
         """Give the posters [B, H, W, 3] of each batch.
 
         Raises:

@@ -8,7 +8,7 @@ Features are saved as they come: a run that is killed goes on where it was.
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -53,7 +53,7 @@ class Features:
         self._poster_ids = poster_ids
         self._seed = seed
 
-    def batches(self, turns: Sequence[Sequence[Turn]]) -> Iterator[Tensor]:
+    def batches(self, turns: Sequence[Sequence[Turn]]) -> Generator[Tensor, None, None]:
         """Give the features [B, ...] of each batch of posters."""
         for batch in turns:
             yield torch.from_numpy(np.stack([self._one(turn) for turn in batch]))

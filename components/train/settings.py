@@ -122,33 +122,6 @@ class TrainSettings:
         )
 
 
-DEFAULTS: dict[str, TrainSettings] = {
-    "custom_cnn": TrainSettings(
-        height=144,
-        width=96,
-        epochs=16,
-        patience=8,
-        batch_size=32,
-        learning_rate=2e-3,
-        weight_decay=5e-2,
-        dropout=0.3,
-        label_smoothing=0.04,
-        ema=0.998,
-    ),
-    "vgg16": TrainSettings(
-        height=240,
-        width=160,
-        epochs=60,
-        patience=10,
-        batch_size=64,
-        learning_rate=1e-3,
-        weight_decay=1e-2,
-        dropout=0.5,
-    ),
-}
-"""What each architecture was found to train best with."""
-
-
 def resolve_settings(name: str, settings: Settings) -> TrainSettings:
     """Lay `[train]` and `[train.<name>]` over an architecture's defaults.
 
@@ -162,15 +135,14 @@ def resolve_settings(name: str, settings: Settings) -> TrainSettings:
     Raises:
         UsageError: The architecture or a name is unknown, or a value is out of range.
     """
-    if name not in DEFAULTS:
-        raise UsageError(
-            f"unknown architecture {name!r}", remedy=f"use one of: {', '.join(DEFAULTS)}"
-        )
+    from components.train.architectures import NAMES, architecture
+
+    defaults = architecture(name).defaults
     common = {
         key: value
         for key, value in settings.train.items()
-        if not (isinstance(value, dict) and key in DEFAULTS)
+        if not (isinstance(value, dict) and key in NAMES)
     }
     own = settings.train.get(name, {})
-    resolved: TrainSettings = build(DEFAULTS[name], f"train.{name}", common | own)
+    resolved: TrainSettings = build(defaults, f"train.{name}", common | own)
     return resolved

@@ -15,12 +15,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from components.train.architectures import (
-    ARCHITECTURES,
-    Phase,
-    parameter_groups,
-    phases,
-)
+from components.train.architectures import Phase, architecture, parameter_groups, phases
 from components.train.checkpoints import Checkpoints
 from components.train.data import Inputs, PosterDataset, Posters, Regimen, Subset, read_subset
 from components.train.export import export
@@ -146,7 +141,7 @@ class _Training:
         torch.set_num_threads(processes.cores)
         self._plan, self._posters, self._subsets = _read(order, licence)
         genres = len(self._plan.genres)
-        build = ARCHITECTURES[order.architecture].build
+        build = architecture(order.architecture).build
         model = build(genres, settings, order.weights).to(processes.device)
         # Convolutions are faster where a pixel's channels lie side by side.
         self._model: PosterModel = model.to(memory_format=torch.channels_last)
@@ -163,8 +158,7 @@ class _Training:
         identity = self._identity()
         for number, phase in enumerate(listed):
             logits = self._train_phase(phase, number, parts.get(phase.frozen), identity)
-        info = _describe(order, self._plan, self._preprocessing, self._subsets[VALIDATION], logits,
-                         self._settings, self._history)  # fmt: skip
+        info = self._describe(logits[:, : len(self._plan.genres)])
         sealed = ""
         if self._world.leads:
             sealed = _publish(
@@ -260,6 +254,34 @@ class _Training:
             VALIDATION: Features(frozen.view(validation)),
         }
 
+    def _describe(self, logits: NDArray[np.float32]) -> BundleInfo:
+        """Say of the trained model what `bundle.json` says."""
+        order, plan, validation = self._order, self._plan, self._subsets[VALIDATION]
+        calibration = calibrate(logits, validation.labels)
+        probabilities = calibration.probabilities(logits)
+        thresholds = choose_thresholds(probabilities, validation.labels)
+        chosen, _ = decide(probabilities, thresholds)
+        metrics = score(validation.labels, probabilities, chosen, plan.genres)
+        return BundleInfo(
+            architecture=order.architecture,
+            label_set=plan.label_set,
+            genres=plan.genres,
+            thresholds=thresholds,
+            calibration=calibration,
+            preprocessing=self._preprocessing,
+            explanation="maps" if isinstance(self._model.head, EvidenceHead) else "occlusion",
+            validation=metrics,
+            reference_profile=reference_profile(
+                validation.frame, probabilities, chosen, plan.genres
+            ),
+            catalog_digest=str(plan.balance["catalog_digest"]),
+            split_digest=plan.digest,
+            code_version=__version__,
+            run=order.run,
+            history=self._history,
+            environment=_environment(self._settings, order.weights),
+        )
+
 
 def _warn_of_missing_genres(subset: Subset, plan: SplitPlan) -> None:
     missing = [g for g, n in zip(plan.genres, subset.labels.sum(axis=0), strict=True) if not n]
@@ -293,41 +315,6 @@ def _read(
                 remedy="bring more posters, or raise balance.validation",
             )
     return plan, posters[posters["split"].isin(subsets)], subsets
-
-
-def _describe(
-    order: Order,
-    plan: SplitPlan,
-    preprocessing: Preprocessing,
-    validation: Subset,
-    logits: NDArray[np.float32],
-    settings: TrainSettings,
-    history: list[dict[str, float]],
-) -> BundleInfo:
-    """Say of a trained model what `bundle.json` says."""
-    logits = logits[:, : len(plan.genres)]
-    calibration = calibrate(logits, validation.labels)
-    probabilities = calibration.probabilities(logits)
-    thresholds = choose_thresholds(probabilities, validation.labels)
-    chosen, _ = decide(probabilities, thresholds)
-    metrics = score(validation.labels, probabilities, chosen, plan.genres)
-    return BundleInfo(
-        architecture=order.architecture,
-        label_set=plan.label_set,
-        genres=plan.genres,
-        thresholds=thresholds,
-        calibration=calibration,
-        preprocessing=preprocessing,
-        explanation="maps",
-        validation=metrics,
-        reference_profile=reference_profile(validation.frame, probabilities, chosen, plan.genres),
-        catalog_digest=str(plan.balance["catalog_digest"]),
-        split_digest=plan.digest,
-        code_version=__version__,
-        run=order.run,
-        history=history,
-        environment=_environment(settings, order.weights),
-    )
 
 
 def _environment(settings: TrainSettings, weights: str) -> dict[str, str]:

@@ -100,14 +100,14 @@ def parse_architectures(text: str) -> list[str]:
     Raises:
         UsageError: One is unknown, or there is none.
     """
-    from components.train.settings import DEFAULTS
+    from pipelines.training import ARCHITECTURES
 
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in DEFAULTS]
+    unknown = [name for name in names if name not in ARCHITECTURES]
     if unknown or not names:
         raise UsageError(
             f"unknown architecture {unknown[0]!r}" if unknown else "no architecture is named",
-            remedy=f"use {' or '.join(DEFAULTS)}, joined by commas",
+            remedy=f"use {' or '.join(ARCHITECTURES)}, joined by commas",
         )
     return names
 
@@ -152,13 +152,13 @@ def run_pipeline(
         MarqueeError: An input is wrong, or a step failed; it has the step's exit code.
     """
     from components.ingest.sources import make_source
-    from components.train.settings import DEFAULTS, resolve_settings
+    from components.train.settings import resolve_settings
     from marquee.run_layout import RunLayout
     from marquee.settings import load
     from marquee.storage import remove
     from pipelines.local import run_locally
     from pipelines.summary import write_summary
-    from pipelines.training import training
+    from pipelines.training import ARCHITECTURES, training
 
     layout = RunLayout(str(folder.absolute()))
     # What can be seen to be wrong is said at once, not by a step minutes later.
@@ -182,7 +182,7 @@ def run_pipeline(
             "to_year": to_year,
             "imdb": imdb,
             "label_set": label_set,
-            **{name: name in architectures for name in DEFAULTS},
+            **{name: name in architectures for name in ARCHITECTURES},
             "weights": weights,
             "registry_uri": registry,
             "overrides": overrides,

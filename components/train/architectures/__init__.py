@@ -1,36 +1,37 @@
-"""The architectures by name. A further one is a file here, a line below and its defaults."""
+"""The architectures: each is a file here that holds an `ARCHITECTURE`.
 
+A file is imported when its architecture is asked for: its names can be listed without torch.
+"""
+
+import importlib
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-import components.train.architectures.custom_cnn as custom_cnn
-import components.train.architectures.vgg16 as vgg16
-from components.train.model import PosterModel
 from components.train.settings import TrainSettings
+from marquee.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from components.train.model import PosterModel
+
+NAMES: tuple[str, ...] = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """How a network is built and trained.
+    """How a network is built and trained."""
 
-    `build` takes the number of genres, the settings, and where pretrained weights come from
-    (`torchvision`, `random`, a file or a URI).
-    """
-
-    build: Callable[[int, TrainSettings, str], PosterModel]
+    build: "Callable[[int, TrainSettings, str], PosterModel]"
+    """Takes the number of genres, the settings, and where pretrained weights come from
+    (`torchvision`, `random`, a file or a URI)."""
+    defaults: TrainSettings
+    """What it was found to train best with."""
     fine_tuned_from: int | None = None
     """The first stage of a pretrained backbone that fine-tuning trains; None for a network that
     starts from scratch."""
-
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "custom_cnn": Architecture(build=custom_cnn.build),
-    "vgg16": Architecture(build=vgg16.build, fine_tuned_from=vgg16.LAST_BLOCK),
-}
-"""By the names of `components.train.settings.DEFAULTS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,22 @@ class Phase:
     settings: TrainSettings
 
 
-def phases(name: str, model: PosterModel, settings: TrainSettings) -> list[Phase]:
+def architecture(name: str) -> Architecture:
+    """Look an architecture up.
+
+    Args:
+        name: One of `NAMES`.
+
+    Raises:
+        UsageError: There is none of this name.
+    """
+    if name not in NAMES:
+        raise UsageError(f"unknown architecture {name!r}", remedy=f"use one of: {', '.join(NAMES)}")
+    found: Architecture = importlib.import_module(f"{__name__}.{name}").ARCHITECTURE
+    return found
+
+
+def phases(name: str, model: "PosterModel", settings: TrainSettings) -> list[Phase]:
     """List the phases in which an architecture is trained.
 
     Args:
@@ -51,7 +67,7 @@ def phases(name: str, model: PosterModel, settings: TrainSettings) -> list[Phase
         model: Its model.
         settings: The training's settings.
     """
-    tuned_from = ARCHITECTURES[name].fine_tuned_from
+    tuned_from = architecture(name).fine_tuned_from
     if tuned_from is None:
         return [Phase(name="network", frozen=0, settings=settings)]
     found = [Phase(name="head", frozen=len(model.backbone), settings=settings)]
@@ -60,7 +76,7 @@ def phases(name: str, model: PosterModel, settings: TrainSettings) -> list[Phase
     return found
 
 
-def parameter_groups(part: nn.Module, phase: Phase) -> list[dict[str, Any]]:
+def parameter_groups(part: "nn.Module", phase: Phase) -> list[dict[str, Any]]:
     """Give the optimizer's groups of what a phase trains.
 
     Kernels and matrices decay; biases and normalisation are left alone.
@@ -73,10 +89,12 @@ def parameter_groups(part: nn.Module, phase: Phase) -> list[dict[str, Any]]:
         Groups with `params`, `weight_decay`, and `scale`, the share of the learning rate.
     """
     trained = [weight for weight in part.parameters() if weight.requires_grad]
-    decays = {True: phase.settings.weight_decay, False: 0.0}
     groups = [
-        {"params": [weight for weight in trained if (weight.ndim > 1) == kernels],
-         "weight_decay": decay, "scale": 1.0}
-        for kernels, decay in decays.items()
-    ]  # fmt: skip
+        {
+            "params": [weight for weight in trained if (weight.ndim > 1) == kernels],
+            "weight_decay": decay,
+            "scale": 1.0,
+        }
+        for kernels, decay in ((True, phase.settings.weight_decay), (False, 0.0))
+    ]
     return [group for group in groups if group["params"]]

@@ -5,6 +5,7 @@ Max-pooling finds a motif wherever it stands.
 
 from torch import nn
 
+from components.train.architectures import Architecture
 from components.train.head import EvidenceHead, StudyHead
 from components.train.model import PosterModel
 from components.train.settings import TrainSettings
@@ -69,3 +70,20 @@ def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) ->
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
+
+
+ARCHITECTURE = Architecture(
+    build=build,
+    defaults=TrainSettings(
+        height=144,
+        width=96,
+        epochs=16,
+        patience=8,
+        batch_size=32,
+        learning_rate=2e-3,
+        weight_decay=5e-2,
+        dropout=0.3,
+        label_smoothing=0.04,
+        ema=0.998,
+    ),
+)

@@ -19,7 +19,7 @@ from components.train.data import (
     read_subset,
 )
 from components.train.losses import Batch, loss_of, mix
-from components.train.settings import DEFAULTS
+from components.train.settings import resolve_settings
 from components.train.train import Order, train
 from components.train.world import World
 from marquee.catalog import Catalog
@@ -154,7 +154,7 @@ def test_a_poster_comes_as_it_is_for_validation(plans, drawn_catalog):
 
 
 def settings_of(**changes):
-    return dataclasses.replace(DEFAULTS["custom_cnn"], label_smoothing=0.0, **changes)
+    return resolve_settings("custom_cnn", Settings(train={"label_smoothing": 0.0, **changes}))
 
 
 def batch_of(labels, weights, eras=None):

@@ -13,10 +13,10 @@ import torch
 from helpers import encode, noise_poster
 from safetensors.torch import load_file, save_file
 
-from components.train.architectures import ARCHITECTURES
+from components.train.architectures import NAMES, architecture
 from components.train.data import augment, random_for, read_subset
 from components.train.features import FrozenPart
-from components.train.settings import DEFAULTS, TrainSettings, resolve_settings
+from components.train.settings import TrainSettings, resolve_settings
 from components.train.train import Order, train
 from components.train.world import World
 from marquee import licences
@@ -54,7 +54,7 @@ def test_the_engine_agrees_with_pytorch(name, drawn_bundles):
     bundle = load(drawn_bundles[name])
     images = posters(bundle)
     settings = TrainSettings(**json.loads(bundle.info.environment["settings"]))
-    model = ARCHITECTURES[name].build(len(bundle.info.genres), settings, "random").eval()
+    model = architecture(name).build(len(bundle.info.genres), settings, "random").eval()
     model.load_state_dict(load_file(bundle.folder / "weights.safetensors"))
     with torch.no_grad():
         expected = model(torch.from_numpy(images)).numpy()
@@ -104,7 +104,7 @@ def vgg16(monkeypatch, tmp_path):
     monkeypatch.setenv("MARQUEE_CACHE", str(tmp_path))
     monkeypatch.setattr("components.train.features._SAVE_EVERY", 16)
     settings = resolve_settings("vgg16", Settings(train={"height": 48, "width": 32}))
-    model = ARCHITECTURES["vgg16"].build(4, settings, "random")
+    model = architecture("vgg16").build(4, settings, "random")
     given = []
     model.normalise.register_forward_pre_hook(lambda _module, images: given.append(len(images[0])))
     return model, settings, given
@@ -263,10 +263,39 @@ def test_bad_settings_are_named(values, message):
         resolve_settings("custom_cnn", Settings(train=values))
 
 
-def test_every_architecture_has_defaults_and_no_other():
-    assert set(ARCHITECTURES) == set(DEFAULTS)
+def test_an_architecture_is_a_file():
+    assert NAMES == ("convnext_tiny", "custom_cnn", "efficientnet_b0", "vgg16")
+    assert {name: architecture(name).fine_tuned_from is None for name in NAMES} == {
+        name: name == "custom_cnn" for name in NAMES
+    }
     with pytest.raises(UsageError, match="alexnet"):
         resolve_settings("alexnet", Settings())
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "convnext_tiny"])
+def test_other_backbones_train_on_the_same_path(name, drawn_catalog, drawn_split, tmp_path):
+    tiny = {"height": 48, "width": 32, "epochs": 2, "fine_tune_epochs": 1, "batch_size": 32}
+    report = train(order(drawn_catalog, drawn_split, tmp_path / "b", name), Settings(train=tiny))
+    bundle = load(report.bundle_uri)
+    outputs = Engine(bundle).infer(posters(bundle), ("logits", "embedding", "maps"))
+    assert outputs["maps"].shape[:2] == (5, 4)
+    assert [row["phase"] for row in report.history] == [1, 1, 2]
+
+
+def test_the_study_s_own_network_has_no_evidence_maps(drawn_catalog, drawn_split, tmp_path):
+    tiny = {"preset": "study", "height": 48, "width": 32, "epochs": 1, "batch_size": 16}
+    report = train(order(drawn_catalog, drawn_split, tmp_path / "b"), Settings(train=tiny))
+    bundle = load(report.bundle_uri)
+    assert bundle.info.explanation == "occlusion"
+    assert Engine(bundle).infer(posters(bundle))["embedding"].shape == (5, 64)
+    weights = load_file(bundle.folder / "weights.safetensors")
+    kernels = [value.shape for value in weights.values() if value.ndim == 4 and len(value) > 1]
+    assert [tuple(shape) for shape in kernels] == [
+        (64, 3, 3, 3),
+        (128, 64, 3, 3),
+        (256, 128, 3, 3),
+        (512, 256, 3, 3),
+    ]
 
 
 def _wrong_keys(path):
@@ -278,14 +307,14 @@ def _wrong_keys(path):
     [
         (lambda path: None, UsageError, "there are no weights"),
         (lambda path: path.write_bytes(b"pickled"), DataError, "no safetensors file"),
-        (_wrong_keys, DataError, "does not hold VGG16's"),
+        (_wrong_keys, DataError, "does not hold the convolutional weights of VGG16"),
     ],
     ids=["missing", "not safetensors", "wrong keys"],
 )
 def test_unusable_weights(write, error, message, tmp_path):
     write(tmp_path / "weights.safetensors")
     with pytest.raises(error, match=message):
-        ARCHITECTURES["vgg16"].build(
+        architecture("vgg16").build(
             4, resolve_settings("vgg16", Settings()), str(tmp_path / "weights.safetensors")
         )
 

@@ -1,0 +1,49 @@
+"""EfficientNet-B0 by transfer learning: small and quick."""
+
+from torch import nn
+from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
+
+from components.train.architectures import Architecture
+from components.train.head import EvidenceHead
+from components.train.model import PosterModel
+from components.train.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_backbone
+from components.train.settings import TrainSettings
+
+CHANNELS = 1280
+
+
+def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
+    """Build EfficientNet-B0's convolutions under our head.
+
+    Args:
+        genres: Number of genres.
+        settings: The training's settings.
+        weights: As in `load_backbone`.
+
+    Returns:
+        The model.
+    """
+    backbone: nn.Sequential = load_backbone(
+        lambda: efficientnet_b0().features,
+        EfficientNet_B0_Weights.IMAGENET1K_V1,
+        weights,
+        settings.seed,
+    )
+    head = EvidenceHead(CHANNELS, genres, settings.dropout, settings.era_weight > 0)
+    return PosterModel(backbone, head, IMAGENET_MEAN, IMAGENET_STD)
+
+
+ARCHITECTURE = Architecture(
+    build=build,
+    fine_tuned_from=7,
+    defaults=TrainSettings(
+        height=240,
+        width=160,
+        epochs=60,
+        patience=10,
+        batch_size=64,
+        learning_rate=1e-3,
+        weight_decay=1e-2,
+        dropout=0.5,
+    ),
+)
