@@ -1,7 +1,8 @@
 """The model bundle: what training seals and serving loads, without torch.
 
 A bundle is a folder: `model.onnx` (outputs `logits [N, G]`, `embedding [N, 64]`, `maps
-[N, G, h, w]`), reduced-precision variants, `weights.safetensors`, the list of the posters that
+[N, G, h, w]` where the architecture has them, `era [N, E]` where it predicts eras),
+reduced-precision variants, `weights.safetensors`, the list of the posters that
 trained it (`marquee.lineage`), `bundle.json` and `SHA256SUMS`.
 Its version is the sha256 of SHA256SUMS, so whatever is changed becomes another version. Files that
 SHA256SUMS does not name, such as signatures, may stand beside it.
@@ -58,6 +59,8 @@ class BundleInfo:
     """The precision that the engine uses unless told otherwise."""
     variants: dict[str, str] = field(default_factory=lambda: {FULL_PRECISION: MODEL_FILE})
     """Precision to model file."""
+    eras: tuple[str, ...] = ()
+    """What the output `era` means, in its order; none if the model does not predict eras."""
     history: list[dict[str, float]] = field(default_factory=list)
     """The learning curves: a row an epoch (epoch, loss, validation_macro_map, learning_rate)."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -103,6 +106,7 @@ class BundleInfo:
                 | {
                     "genres": tuple(values["genres"]),
                     "thresholds": tuple(values["thresholds"]),
+                    "eras": tuple(values.get("eras", ())),
                     "calibration": Calibration(**calibration),
                     "preprocessing": Preprocessing(**values["preprocessing"]),
                 }

@@ -33,12 +33,15 @@ class Instance:
     film_id: str | None = None
     client_id: str | None = None
 
-    @property
-    def era(self) -> tuple[str, str]:
-        """The era and where it comes from: `given`, or `none` where it is unknown."""
-        if self.year is None:
-            return UNKNOWN_ERA, "none"
-        return era_of(self.year), "given"
+    def era(self, predicted: str | None) -> tuple[str, str]:
+        """Give the era and where it comes from: `given`, `predicted`, or `none` if it is unknown.
+
+        Args:
+            predicted: What the model takes it for, if it predicts eras.
+        """
+        if self.year is not None:
+            return era_of(self.year), "given"
+        return (predicted, "predicted") if predicted else (UNKNOWN_ERA, "none")
 
 
 def parse_request(body: Any) -> list[Instance]:
@@ -151,7 +154,7 @@ def answer(
     Returns:
         The entry as plain values.
     """
-    era, source = instance.era
+    era, source = instance.era(prediction.era)
     return {
         "prediction_id": prediction_id,
         "model_version": model_version,

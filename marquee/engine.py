@@ -27,6 +27,8 @@ class Prediction:
     """No probability reached its threshold; the most probable genre stands in."""
     embedding: NDArray[np.float32]
     """64 numbers that place the poster among others."""
+    era: str | None = None
+    """The most probable era; None if the model does not predict it."""
 
 
 class Engine:
@@ -61,10 +63,11 @@ class Engine:
 
         Args:
             images: Preprocessed posters [N, H, W, 3].
-            outputs: Which of `OUTPUTS` to compute.
+            outputs: Which to compute.
 
         Returns:
-            The outputs by name: `logits` [N, G], `embedding` [N, 64], `maps` [N, G, h, w].
+            The outputs by name: `logits` [N, G], `embedding` [N, 64], `maps` [N, G, h, w], and
+            `era` [N, E] if the bundle predicts eras.
         """
         values = self._session.run(list(outputs), {"image": images})
         return dict(zip(outputs, values, strict=True))
@@ -83,7 +86,8 @@ class Engine:
             N predictions.
         """
         info = self.bundle.info
-        outputs = self.infer(images)
+        outputs = self.infer(images, ("logits", "embedding", *(["era"] if info.eras else [])))
+        eras = [info.eras[number] for number in outputs["era"].argmax(axis=1)] if info.eras else []
         probabilities = info.calibration.probabilities(outputs["logits"])
         chosen, unsure = decide(probabilities, info.thresholds)
         return [
@@ -95,6 +99,7 @@ class Engine:
                 genres=[info.genres[g] for g in np.argsort(-probabilities[n]) if chosen[n, g]],
                 unsure=bool(unsure[n]),
                 embedding=outputs["embedding"][n],
+                era=eras[n] if eras else None,
             )
             for n in range(len(images))
         ]

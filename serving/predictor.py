@@ -147,7 +147,7 @@ class PosterGenreModel(Model):
 
     def _record_one(self, item: _Predicted, now: datetime, latency_ms: float) -> PredictionRecord:
         instance, prediction = item.poster.instance, item.prediction
-        era, era_source = instance.era
+        era, era_source = instance.era(prediction.era)
         width, height = item.poster.size
         return PredictionRecord(
             prediction_id=item.prediction_id,

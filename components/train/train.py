@@ -31,6 +31,7 @@ from marquee import __version__, storage
 from marquee.bundle import SUMS_FILE, BundleInfo, seal
 from marquee.catalog import Catalog
 from marquee.decision import decide
+from marquee.eras import ERAS
 from marquee.errors import DataError, DataGateFailed, InfrastructureError
 from marquee.images import Preprocessing
 from marquee.licences import COLUMNS as LICENCE_COLUMNS
@@ -278,6 +279,7 @@ class _Training:
             split_digest=plan.digest,
             code_version=__version__,
             run=order.run,
+            eras=ERAS if self._settings.era_weight else (),
             history=self._history,
             environment=_environment(self._settings, order.weights),
         )

@@ -80,14 +80,21 @@ def test_one_bad_instance_refuses_the_request_and_is_named(name):
 
 
 @pytest.mark.parametrize(
-    ("year", "era"), [(1930, "golden_age"), (1929, "silent"), (None, "unknown")]
+    ("year", "predicted", "era", "source"),
+    [
+        (1930, None, "golden_age", "given"),
+        (1929, "digital", "silent", "given"),
+        (None, "digital", "digital", "predicted"),
+        (None, None, "unknown", "none"),
+    ],
 )
-def test_an_answer_holds_what_the_contract_names(year, era):
+def test_an_answer_holds_what_the_contract_names(year, predicted, era, source):
     prediction = Prediction(
         probabilities={"Comedy": 0.8, "Horror": 0.1},
         genres=["Comedy"],
         unsure=False,
         embedding=np.zeros(64, np.float32),
+        era=predicted,
     )
     assert answer(Instance(image=b"", year=year), prediction, "id", "version") == {
         "prediction_id": "id",
@@ -95,5 +102,5 @@ def test_an_answer_holds_what_the_contract_names(year, era):
         "probabilities": {"Comedy": 0.8, "Horror": 0.1},
         "genres": ["Comedy"],
         "unsure": False,
-        "era": {"value": era, "source": "none" if year is None else "given"},
+        "era": {"value": era, "source": source},
     }

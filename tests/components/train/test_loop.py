@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,6 +19,8 @@ from components.train.launch import train as launch
 from components.train.train import Order, train
 from marquee.bundle import load
 from marquee.catalog import Catalog
+from marquee.engine import Engine
+from marquee.eras import ERAS
 from marquee.errors import DataError, InfrastructureError, MarqueeError
 from marquee.settings import Settings
 
@@ -280,9 +283,11 @@ def test_a_genre_without_posters_is_named(order, caplog, drawn_catalog, drawn_sp
 
 def test_the_era_is_predicted_beside_the_genres(order):
     report = train(order("b"), Settings(train={**SMALL, "epochs": 1, "era_weight": 0.3}))
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(Path(report.bundle_uri, "model.onnx")))
-    shapes = {output.name: output.shape[1:] for output in session.get_outputs()}
-    assert shapes["logits"] == [4]
-    assert shapes["era"] == [8]
+    bundle = load(report.bundle_uri)
+    assert bundle.info.eras == ERAS
+    images = np.zeros((2, 48, 32, 3), np.uint8)
+    outputs = Engine(bundle).infer(images, ("logits", "era"))
+    assert (outputs["logits"].shape, outputs["era"].shape) == ((2, 4), (2, 8))
+    first = Engine(bundle).predict(images)[0]
+    assert first.era == ERAS[outputs["era"][0].argmax()]
+    assert list(first.probabilities) == list(bundle.info.genres)
