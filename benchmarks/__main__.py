@@ -9,6 +9,7 @@ for script in (
     "validate_scale",
     "balance_scale",
     "scale",
+    "training",
     "real_posters",
 ):
     runpy.run_module(f"benchmarks.{script}", run_name="__main__")

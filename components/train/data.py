@@ -147,15 +147,16 @@ class Turns:
 
     def __init__(self, regimen: Regimen, batch_size: int, accumulate: int, world: World) -> None:
         self._regimen = regimen
-        self._size = min(batch_size, len(regimen))
+        self.size = min(batch_size, len(regimen))
+        """Posters a step."""
         self._accumulate = accumulate
         self._world = world
-        self.steps = len(regimen) // self._size
+        self.steps = len(regimen) // self.size
         """Steps an epoch; posters that do not fill a batch are left out of it."""
 
     def rows(self, epoch: int, step: int) -> NDArray[np.int64]:
         """Give the rows of a step's batch."""
-        return self._order(epoch)[step * self._size : (step + 1) * self._size]
+        return self._order(epoch)[step * self.size : (step + 1) * self.size]
 
     def parts(self, epoch: int, first: int) -> list[list[Turn]]:
         """Give what this process goes through in an epoch, `accumulate` parts a step.
@@ -169,7 +170,7 @@ class Turns:
         copies = rows.groupby(rows).cumcount().to_numpy()
         parts = []
         for step in range(first, self.steps):
-            places = np.arange(step * self._size, (step + 1) * self._size)
+            places = np.arange(step * self.size, (step + 1) * self.size)
             for part in np.array_split(self._world.share(places), self._accumulate):
                 pairs = zip(order[part].tolist(), copies[part].tolist(), strict=True)
                 parts.append([(epoch, row, count) for row, count in pairs])

@@ -126,7 +126,7 @@ class Trainer:
             self._history.start_score = self._score(self._module)
         with postponed_stop() as asked_to_stop:
             while self._epoch < self._settings.epochs and not self._waited_enough():
-                self._train_epoch(asked_to_stop)
+                self.train_epoch(asked_to_stop)
                 self._finish_epoch()
         self._module.load_state_dict(self._best)
         self._module.eval()
@@ -143,7 +143,21 @@ class Trainer:
         waited = len(self._history.epochs) - 1 - self._history.best_epoch
         return bool(self._history.epochs) and waited >= self._settings.patience
 
-    def _train_epoch(self, asked_to_stop: Callable[[], bool]) -> None:
+    @property
+    def posters_an_epoch(self) -> int:
+        """Posters that an epoch shows, to all processes together."""
+        return self._turns.steps * self._turns.size
+
+    def train_epoch(self, asked_to_stop: Callable[[], bool]) -> None:
+        """Train for an epoch, or for what is left of it.
+
+        Args:
+            asked_to_stop: Tells whether to stop after the present step.
+
+        Raises:
+            Stopped: It was asked to; a checkpoint says where.
+            InfrastructureError: The loss is no longer a number.
+        """
         self._module.train()
         parts = self._turns.parts(self._epoch, self._step)
         name = f"epoch {self._epoch + 1}"
