@@ -63,6 +63,8 @@ class BundleInfo:
     """What the output `era` means, in its order; none if the model does not predict eras."""
     history: list[dict[str, float]] = field(default_factory=list)
     """The learning curves: a row an epoch (epoch, loss, validation_macro_map, learning_rate)."""
+    cross_validation: dict[str, list[float]] = field(default_factory=dict)
+    """Metrics of heads like this one's, a value a fold; none if there was no cross-validation."""
     environment: dict[str, str] = field(default_factory=dict)
     """Versions, seed and settings that the training ran with."""
     schema_version: int = SCHEMA_VERSION

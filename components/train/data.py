@@ -50,6 +50,16 @@ class Subset:
     def __len__(self) -> int:
         return len(self.frame)
 
+    def take(self, rows: NDArray[np.int64]) -> "Subset":
+        """Give some of the posters."""
+        frame = self.frame.iloc[rows].reset_index(drop=True)
+        return Subset(self.catalog, frame, self.labels[rows])
+
+    def beside(self, other: "Subset") -> "Subset":
+        """Give these posters and those of another split of the same catalog."""
+        frame = pd.concat([self.frame, other.frame], ignore_index=True)
+        return Subset(self.catalog, frame, np.concatenate([self.labels, other.labels]))
+
     @cached_property
     def label_weights(self) -> NDArray[np.float32]:
         """How much each label counts in the loss [N, G], 0..1."""

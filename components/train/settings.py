@@ -64,6 +64,8 @@ class TrainSettings:
     """Peak learning rate of these."""
     fine_tune_patience: int = 3
     """Epochs of these without a better validation mAP after which they stop."""
+    folds: int = 0
+    """Parts in which a head on frozen features is cross-validated too; 0 does without."""
     precision: str = "auto"
     """`auto` takes bf16 where the processor computes in it, else fp32."""
     seed: int = 0
@@ -100,12 +102,18 @@ class TrainSettings:
             ("fine_tune_epochs", 0, 10_000),
             ("fine_tune_rate", 1e-7, 10.0),
             ("fine_tune_patience", 1, 10_000),
+            ("folds", 0, 100),
             ("workers", 0, 64),
             ("processes", 1, 64),
             ("checkpoint_minutes", 0.0, 10_000.0),
             ("keep_checkpoints", 1, 1000),
         ):
             check_range(f"train.{name}", getattr(self, name), low, high)
+        if self.folds in (1, 2):
+            raise UsageError(
+                f"train.folds is {self.folds}",
+                remedy="use 3 or more: one tests, one chooses thresholds, the others train",
+            )
         for name, choices in (("precision", PRECISIONS), ("loss", LOSSES), ("preset", PRESETS)):
             if getattr(self, name) not in choices:
                 raise UsageError(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from components.train.architectures import Phase, architecture, parameter_groups, phases
 from components.train.checkpoints import Checkpoints
+from components.train.cross_validation import CrossValidation
 from components.train.data import Inputs, PosterDataset, Posters, Regimen, Subset, read_subset
 from components.train.export import export
 from components.train.features import Features, FrozenPart
@@ -149,6 +150,7 @@ class _Training:
         self._preprocessing = Preprocessing(height=settings.height, width=settings.width)
         self._regimen = Regimen(self._subsets[TRAIN], self._plan, settings.seed)
         self._history: list[dict[str, float]] = []
+        self._folds: dict[str, list[float]] = {}
 
     def run(self) -> TrainReport:
         order, sizes = self._order, [len(part) for part in self._subsets.values()]
@@ -157,6 +159,7 @@ class _Training:
         listed = phases(order.architecture, self._model, self._settings)
         parts = self._frozen_parts(listed)
         identity = self._identity()
+        self._cross_validate(listed[0], parts)
         for number, phase in enumerate(listed):
             logits = self._train_phase(phase, number, parts.get(phase.frozen), identity)
         info = self._describe(logits[:, : len(self._plan.genres)])
@@ -189,6 +192,19 @@ class _Training:
             "weights": digest(self._model),
             "code": __version__,
         }
+
+    def _cross_validate(self, phase: Phase, parts: dict[int, FrozenPart]) -> None:
+        head = self._model.head
+        whole = phase.frozen == len(self._model.backbone)
+        if phase.settings.folds and whole and isinstance(head, EvidenceHead):
+            folds = CrossValidation(
+                head=head,
+                frozen=parts[phase.frozen],
+                phase=dataclasses.replace(phase, settings=_of_a_head(phase.settings)),
+                plan=self._plan,
+                world=self._world,
+            )
+            self._folds = folds.run(self._subsets[TRAIN].beside(self._subsets[VALIDATION]))
 
     def _frozen_parts(self, listed: list[Phase]) -> dict[int, FrozenPart]:
         """Give what computes the inputs of each phase; one begins where a shorter one ends."""
@@ -224,10 +240,7 @@ class _Training:
             self._order.checkpoints, identity, f"{number}-{phase.name}",
             phase.settings.keep_checkpoints,
         )  # fmt: skip
-        settings = phase.settings
-        if whole:
-            # A head of a hundred thousand weights gains nothing from half precision.
-            settings = dataclasses.replace(settings, precision="fp32")
+        settings = _of_a_head(phase.settings) if whole else phase.settings
         trainer = Trainer(task, settings, self._world, checkpoints, starts_trained=number > 0)
         done = len(self._history)
         for row in trainer.fit().epochs:
@@ -281,8 +294,14 @@ class _Training:
             run=order.run,
             eras=ERAS if self._settings.era_weight else (),
             history=self._history,
+            cross_validation=self._folds,
             environment=_environment(self._settings, order.weights),
         )
+
+
+def _of_a_head(settings: TrainSettings) -> TrainSettings:
+    """A head of a hundred thousand weights gains nothing from half precision."""
+    return dataclasses.replace(settings, precision="fp32")
 
 
 def _warn_of_missing_genres(subset: Subset, plan: SplitPlan) -> None:

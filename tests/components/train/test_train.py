@@ -282,6 +282,18 @@ def test_other_backbones_train_on_the_same_path(name, drawn_catalog, drawn_split
     assert [row["phase"] for row in report.history] == [1, 1, 2]
 
 
+def test_cross_validation_tests_each_poster_once(drawn_catalog, drawn_split, tmp_path):
+    tiny = {"height": 48, "width": 32, "epochs": 2, "folds": 3}
+    report = train(order(drawn_catalog, drawn_split, tmp_path / "b", "vgg16"), Settings(train=tiny))
+    found = load(report.bundle_uri).info.cross_validation
+    assert found.keys() == {"macro_map", "macro_f1", "micro_f1", "top1"}
+    for values in found.values():
+        assert len(values) == 3
+        assert all(0 <= value <= 1 for value in values)
+    with pytest.raises(UsageError, match="use 3 or more"):
+        resolve_settings("vgg16", Settings(train={"folds": 2}))
+
+
 def test_the_study_s_own_network_has_no_evidence_maps(drawn_catalog, drawn_split, tmp_path):
     tiny = {"preset": "study", "height": 48, "width": 32, "epochs": 1, "batch_size": 16}
     report = train(order(drawn_catalog, drawn_split, tmp_path / "b"), Settings(train=tiny))
