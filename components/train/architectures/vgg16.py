@@ -1,6 +1,8 @@
 """VGG16 by transfer learning: its ImageNet convolutions under our head."""
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torchvision.models import VGG16_Weights, vgg16
 
 from components.train.architectures import Architecture
@@ -13,9 +15,52 @@ MEAN = (123.68, 116.779, 103.939)
 STD = (1.0, 1.0, 1.0)
 """The original network (and torchvision's IMAGENET1K_FEATURES) takes 0..255 minus the mean."""
 
-CHANNELS = 512
-LAST_BLOCK = 24
-"""Its first layer."""
+CHANNELS = 2048
+"""Of all that the head sees: 512 of block 5, 512 of block 4's maxima, 512 of its averages, and 256
+maxima and 256 averages of block 3."""
+
+_BLOCK_3, _BLOCK_4, _BLOCK_5 = slice(0, 16), slice(16, 23), slice(24, 30)
+"""Their layers in torchvision's `features`, from one max-pool to the next."""
+
+
+class LowerBlocks(nn.Module):
+    """Blocks 1 to 4: what block 5 goes on with, and what the head sees of blocks 3 and 4.
+
+    Genre shows in texture, colour and type as much as in objects, and the lower blocks know of
+    those. They are pooled to the places of block 5, so that the evidence maps have one grid.
+    """
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.to_block_3 = layers[_BLOCK_3]
+        self.block_4 = layers[_BLOCK_4]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give [N, 1536, H/16, W/16] of normalised images [N, 3, H, W]; 512 are block 5's input."""
+        third = self.to_block_3(images)
+        fourth = self.block_4(third)
+        pooled = (
+            F.max_pool2d(fourth, 2),
+            F.avg_pool2d(fourth, 2),
+            F.max_pool2d(third, 4),
+            F.avg_pool2d(third, 4),
+        )
+        return torch.cat(pooled, dim=1)
+
+
+class LastBlock(nn.Module):
+    """Block 5, beside what it was made from.
+
+    Its max-pool is left out: it would halve the evidence maps in both directions.
+    """
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.block_5 = layers[_BLOCK_5]
+
+    def forward(self, lower: Tensor) -> Tensor:
+        """Give [N, 2048, h, w] of the lower blocks' [N, 1536, h, w]."""
+        return torch.cat([self.block_5(lower[:, :512]), lower], dim=1)
 
 
 def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
@@ -27,32 +72,31 @@ def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
         weights: As in `load_backbone`.
 
     Returns:
-        The model.
+        The model; its feature map is a sixteenth of the input in height and width.
     """
-    backbone = load_backbone(_features, VGG16_Weights.IMAGENET1K_FEATURES, weights, settings.seed)
+    layers = load_backbone(
+        lambda: vgg16(weights=None).features,
+        VGG16_Weights.IMAGENET1K_FEATURES,
+        weights,
+        settings.seed,
+    )
+    backbone = nn.Sequential(LowerBlocks(layers), LastBlock(layers))
     head = EvidenceHead(CHANNELS, genres, settings.dropout, settings.era_weight > 0)
     return PosterModel(backbone, head, MEAN, STD)
 
 
-def _features() -> nn.Sequential:
-    """VGG16's layers up to the last ReLU.
-
-    The last max-pool is left out: it would halve the evidence maps in both directions.
-    """
-    return nn.Sequential(*list(vgg16(weights=None).features)[:-1])
-
-
 ARCHITECTURE = Architecture(
     build=build,
-    fine_tuned_from=LAST_BLOCK,
+    fine_tuned_from=1,
     defaults=TrainSettings(
-        height=240,
-        width=160,
+        height=256,
+        width=176,
         epochs=60,
         patience=10,
         batch_size=64,
         learning_rate=1e-3,
-        weight_decay=1e-2,
-        dropout=0.5,
+        weight_decay=1e-1,
+        dropout=0.8,
+        mirror=True,
     ),
 )
