@@ -9,10 +9,10 @@ from marquee.decision import Calibration
 from marquee.metrics import Labels
 
 _GRID = np.round(np.arange(0.02, 0.97, 0.01), 2)
-_FEWEST = 5
+_FEWEST = 2
 """With fewer positives or negatives a genre is not calibrated."""
 _SCALE_PULL = 20.0
-"""How strongly the genres' scales are drawn together: as much as a curvature of the loss of 20."""
+"""How strongly the genres' scales are drawn together: the curvature that it adds to the loss."""
 _THRESHOLD_PULL = 200
 """Positives at which labels say as much of a threshold as calibrated probabilities do."""
 
@@ -92,7 +92,7 @@ def _promised(probabilities: NDArray[np.float64]) -> float:
     """Give half of the best F1 that true probabilities would reach.
 
     Source: Lipton, Elkan, Naryanaswamy, "Optimal Thresholding of Classifiers to Maximize F1
-    Measure" (2014), theorem 1.
+    Measure" (2014).
     """
     falling = np.sort(probabilities)[::-1]
     chosen = np.arange(1, len(falling) + 1)
