@@ -227,7 +227,7 @@ class Trainer:
         return value
 
     def _gradients(self, synchronised: bool) -> Any:
-        if synchronised or self._world.size == 1:
+        if synchronised or not self._world.grouped:
             return torch.enable_grad()
         return self._joined.no_sync()  # type: ignore[operator]
 

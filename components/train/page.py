@@ -2,8 +2,10 @@
 
 import dataclasses
 
+import numpy as np
+
 from components.train.train import TrainReport
-from marquee.report import Banner, Lines, Table, render
+from marquee.report import Banner, Block, Lines, Table, render
 
 
 def training_page(report: TrainReport) -> str:
@@ -19,7 +21,7 @@ def training_page(report: TrainReport) -> str:
     best = int(max(epochs, key=lambda epoch: epoch["validation_macro_map"])["epoch"])
     x = [epoch["epoch"] for epoch in epochs]
     settings = dataclasses.asdict(report.settings)
-    blocks = (
+    blocks: tuple[Block, ...] = (
         Banner(
             outcome="note",
             sentence=f"Validation macro mAP was highest after epoch {best} of {len(epochs)}: "
@@ -41,6 +43,7 @@ def training_page(report: TrainReport) -> str:
             series={"training loss": [epoch["loss"] for epoch in epochs]},
             mark=best,
         ),
+        *_folds(report),
         Table(
             title="Settings",
             columns=("setting", "value"),
@@ -48,3 +51,22 @@ def training_page(report: TrainReport) -> str:
         ),
     )
     return render("Training", f"{report.architecture}; bundle {report.version[:12]}", blocks)
+
+
+def _folds(report: TrainReport) -> tuple[Table, ...]:
+    if not report.cross_validation:
+        return ()
+    folds = report.cross_validation
+    count = len(next(iter(folds.values())))
+    return (
+        Table(
+            title="Cross-validation",
+            note="The head on frozen features, trained anew for each fold; no poster of the test "
+            "split is in it. Mean and standard deviation tell how much of a figure is luck.",
+            columns=("metric", "mean", "sd", *(f"fold {number + 1}" for number in range(count))),
+            rows=[
+                (name, float(np.mean(values)), float(np.std(values, ddof=1)), *values)
+                for name, values in folds.items()
+            ],
+        ),
+    )

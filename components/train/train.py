@@ -83,6 +83,8 @@ class TrainReport:
     validation: dict[str, float]
     history: list[dict[str, float]]
     """The learning curves: a row an epoch, of all phases in turn."""
+    cross_validation: dict[str, list[float]]
+    """Metrics of heads like this one's, a value a fold."""
     settings: TrainSettings
 
 
@@ -177,6 +179,7 @@ class _Training:
             bundle_uri=order.bundle_uri,
             validation=info.validation,
             history=self._history,
+            cross_validation=self._folds,
             settings=self._settings,
         )
 

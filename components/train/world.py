@@ -28,6 +28,8 @@ class World:
     size: int = 1
     on_this_machine: int = 1
     """How many of them share this machine's cores."""
+    grouped: bool = False
+    """Whether torchrun started them; it may have started one alone."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
@@ -54,7 +56,7 @@ class World:
         Returns:
             [length, ...].
         """
-        if self.size == 1:
+        if not self.grouped:
             return shares
         result = np.empty((length, *shares.shape[1:]), np.float32)
         for rank, part in enumerate(self.gather(shares)):
@@ -63,7 +65,7 @@ class World:
 
     def gather(self, value: Any) -> list[Any]:
         """Give what each process has, in the order of their ranks."""
-        if self.size == 1:
+        if not self.grouped:
             return [value]
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
@@ -71,7 +73,7 @@ class World:
 
     def highest(self, mine: int) -> int:
         """Give the highest number that a process has."""
-        if self.size == 1:
+        if not self.grouped:
             return mine
         number = torch.tensor([mine], device=self.device)
         dist.all_reduce(number, op=dist.ReduceOp.MAX)
@@ -79,7 +81,7 @@ class World:
 
     def join(self, module: nn.Module) -> nn.Module:
         """Let the processes average the gradients of a module."""
-        if self.size == 1:
+        if not self.grouped:
             return module
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices)
@@ -102,7 +104,8 @@ def world() -> Iterator[World]:
             dist.get_rank(),
             dist.get_world_size(),
             int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-            device,
+            grouped=True,
+            device=device,
         )
     finally:
         dist.destroy_process_group()

@@ -329,12 +329,3 @@ def test_unusable_weights(write, error, message, tmp_path):
         architecture("vgg16").build(
             4, resolve_settings("vgg16", Settings()), str(tmp_path / "weights.safetensors")
         )
-
-
-@pytest.mark.gpu
-def test_a_gpu_trains_what_the_cpu_serves(drawn_catalog, drawn_split, tmp_path):
-    assert torch.cuda.is_available(), "make test-gpu needs a GPU"
-    settings = Settings(train=TINY_CNN)
-    report = train(order(drawn_catalog, drawn_split, tmp_path / "bundle"), settings)
-    bundle = load(report.bundle_uri)
-    assert np.isfinite(Engine(bundle).probabilities(posters(bundle))).all()
