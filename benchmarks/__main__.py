@@ -10,6 +10,7 @@ for script in (
     "balance_scale",
     "scale",
     "training",
+    "train_scale",
     "real_posters",
 ):
     runpy.run_module(f"benchmarks.{script}", run_name="__main__")
