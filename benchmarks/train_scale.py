@@ -1,7 +1,7 @@
 """Trains for one epoch and evaluates, on few and on many drawn posters.
 
-Run `python -m benchmarks.train_scale [--films 5000,45000]`; about 25 minutes on two cores. Both steps
-stream their posters: they must hold hardly more for many than for few.
+Run `python -m benchmarks.train_scale [--films 5000,45000]`. Both steps stream their posters: they
+must hold hardly more for many than for few.
 """
 
 import argparse
