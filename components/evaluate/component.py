@@ -20,6 +20,6 @@ def evaluate(
         result = evaluate.evaluate(layout.bundle(architecture), layout.catalog, layout.split)
         result.write(layout.evaluation(architecture))
         layout.write_page(f"evaluate-{architecture}", page.evaluation_page(result), report.path)
-        metrics.metadata.update(result.metrics)
-        confusion.log_confusion_matrix(result.genres, result.confusion)
+        metrics.metadata.update(result.scalars())
+        confusion.log_confusion_matrix(result.genres, result.primary_confusion)
     return result.metrics["test/macro_f1"]

@@ -1,67 +1,35 @@
 """Evaluate: score a sealed bundle on the test split, with the engine that will serve it."""
 
-import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from marquee import storage
+from components.evaluate import curves
+from components.evaluate.behaviour import BehaviourTest
+from components.evaluate.document import PREFIX, Evaluation
+from components.evaluate.examples import Examples
+from components.evaluate.patterns import PatternWatch, attribute_effects
+from components.evaluate.predict import PLACE, Seen, predict_posters
+from components.evaluate.scores import Scores
 from marquee.bundle import Bundle, load
 from marquee.catalog import Catalog
 from marquee.decision import decide
 from marquee.engine import Engine
 from marquee.eras import ERAS, UNKNOWN_ERA
-from marquee.errors import DataError
+from marquee.errors import DataError, DataGateFailed
 from marquee.genres import label_columns, label_matrix
-from marquee.images import preprocess
 from marquee.licences import check_not_expired
-from marquee.log import progress
-from marquee.metrics import baselines, confusion, confusion_per_genre, f1_per_genre, score
+from marquee.metrics import confusion_per_genre, primary_confusion
+from marquee.profile import ATTRIBUTES
 from marquee.split import TEST, TRAIN, SplitPlan
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
-PREFIX = "test/"
-_BATCH = 8
-_FEWEST_IN_SLICE = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The content of `evaluation.json`: test metrics of one bundle version."""
-
-    version: str
-    """The bundle's version."""
-    architecture: str
-    label_set: str
-    genres: list[str]
-    precision: str
-    """What the engine computed in."""
-    catalog_digest: str
-    posters: int
-    metrics: dict[str, float]
-    """By name, all with the prefix `test/`."""
-    baselines: dict[str, dict[str, float]]
-    """The same metrics of predictors that never look at a poster."""
-    per_genre: list[dict[str, Any]]
-    per_era: list[dict[str, Any]]
-    per_source: list[dict[str, Any]]
-    confusion: list[list[int]]
-    """Row: a genre the posters have; column: a genre they were given."""
-    confusion_per_genre: dict[str, dict[str, int]]
-    unsure: float
-    """Share of posters for which no genre reached its threshold."""
-    schema_version: int = field(default=SCHEMA_VERSION)
-
-    def write(self, uri: str) -> None:
-        """Write `evaluation.json`."""
-        storage.write_text(uri, json.dumps(asdict(self), indent=2) + "\n")
+_FACTS = ("film_id", "title", "year", "era", "source", *ATTRIBUTES)
 
 
 def evaluate(bundle_uri: str, catalog_uri: str, split_uri: str) -> Evaluation:
@@ -77,27 +45,25 @@ def evaluate(bundle_uri: str, catalog_uri: str, split_uri: str) -> Evaluation:
 
     Raises:
         DataError: The bundle was trained on another catalog, or for another label set.
-        DataGateFailed: The terms of some test posters are over.
+        DataGateFailed: No test poster has a genre, or the terms of some are over.
     """
-    bundle, catalog, plan = (
-        load(bundle_uri),
-        Catalog(catalog_uri),
-        SplitPlan.read(split_uri),
-    )
+    bundle, catalog, plan = load(bundle_uri), Catalog(catalog_uri), SplitPlan.read(split_uri)
     _check_lineage(bundle, catalog, plan)
+    posters = _read(catalog, plan)
     engine = Engine(bundle)
-    facts = ["era", "source", "expires_at", "shard_offset", "size"]
-    frame = catalog.frame([*facts, *label_columns(plan.genres)])
-    frame = frame.merge(plan.frame[["poster_id", "split"]], on="poster_id")
-    test = frame[frame["split"] == TEST].reset_index(drop=True)
-    check_not_expired(test)
-    train_labels = label_matrix(frame[frame["split"] == TRAIN], plan.genres)
-    probabilities = predict_posters(engine, catalog, test)
-    evaluation = _evaluate(bundle, engine, test, train_labels, probabilities)
+    patterns = PatternWatch(posters.labels)
+    behaviour = BehaviourTest(engine, len(posters.frame))
+
+    def watch(seen: Seen) -> None:
+        patterns.see(seen)
+        behaviour.see(seen)
+
+    probabilities = predict_posters(engine, catalog, posters.frame, watch)
+    evaluation = _evaluation(engine, plan, posters, probabilities, patterns, behaviour)
     logger.info(
         "evaluate: %s on %d posters: macro F1 %.3f, macro mAP %.3f",
         bundle.info.architecture,
-        len(test),
+        evaluation.posters,
         evaluation.metrics["test/macro_f1"],
         evaluation.metrics["test/macro_map"],
     )
@@ -120,125 +86,99 @@ def _check_lineage(bundle: Bundle, catalog: Catalog, plan: SplitPlan) -> None:
         )
 
 
-def predict_posters(engine: Engine, catalog: Catalog, frame: pd.DataFrame) -> NDArray[np.float64]:
-    """Predict posters, streaming them shard by shard.
+@dataclass(frozen=True)
+class _Posters:
+    """The test posters, and what the baselines know."""
 
-    Args:
-        engine: Runs the bundle.
-        catalog: Holds the posters.
-        frame: N rows with poster_id, part, shard_offset and size.
-
-    Returns:
-        Probabilities [N, G] in the order of the rows.
-    """
-    rows = {poster_id: n for n, poster_id in enumerate(frame["poster_id"])}
-    result = np.zeros((len(frame), len(engine.bundle.info.genres)))
-    with progress("evaluate", len(frame)) as advance:
-        for batch in _batches(catalog.stream_images(frame)):
-            images = np.stack(
-                [preprocess(data, engine.bundle.info.preprocessing) for _, data in batch]
-            )
-            result[[rows[poster_id] for poster_id, _ in batch]] = engine.probabilities(images)
-            advance(len(batch))
-    return result
+    frame: pd.DataFrame
+    """N rows: facts, and where the images are."""
+    labels: NDArray[np.int8]
+    """[N, G]."""
+    train_labels: NDArray[np.int8]
+    """Of the training posters [M, G]."""
 
 
-def _batches(posters: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
-    batch = []
-    for poster in posters:
-        batch.append(poster)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _read(catalog: Catalog, plan: SplitPlan) -> _Posters:
+    columns = [*_FACTS, *(name for name in PLACE if name != "part")]
+    frame = catalog.frame([*columns, "expires_at", *label_columns(plan.genres)])
+    frame = frame.merge(plan.frame[["poster_id", "split"]], on="poster_id")
+    test, train = (frame[frame["split"] == name] for name in (TEST, TRAIN))
+    labels = label_matrix(test, plan.genres)
+    if not labels.any():
+        raise DataGateFailed(
+            f"no poster of the split test has a label of {plan.label_set}",
+            remedy="bring more posters, or lower balance.train and balance.validation",
+        )
+    check_not_expired(test)
+    facts = test[[*columns, "part"]].reset_index(drop=True)
+    return _Posters(facts, labels, label_matrix(train, plan.genres))
 
 
-def _evaluate(
-    bundle: Bundle,
+def _evaluation(
     engine: Engine,
-    test: pd.DataFrame,
-    train_labels: NDArray[np.int8],
+    plan: SplitPlan,
+    posters: _Posters,
     probabilities: NDArray[np.float64],
+    patterns: PatternWatch,
+    behaviour: BehaviourTest,
 ) -> Evaluation:
-    info = bundle.info
-    labels = label_matrix(test, info.genres)
-    decided, unsure = decide(probabilities, info.thresholds)
-    chosen = decided.astype(np.int8)
+    bundle, info, frame, labels = engine.bundle, engine.bundle.info, posters.frame, posters.labels
+    genres = info.genres
+    chosen, unsure = decide(probabilities, info.thresholds)
+    scores = Scores(
+        labels=labels,
+        probabilities=probabilities,
+        chosen=chosen.astype(np.int8),
+        films=pd.factorize(frame["film_id"])[0],
+        train_labels=posters.train_labels,
+        genres=genres,
+    )
+    metrics, intervals = scores.metrics(), scores.intervals()
+    examples = Examples(frame, labels, probabilities, genres)
+    moved = behaviour.result()
+    temporal = plan.balance.get("test_split") == "temporal"
     return Evaluation(
         version=bundle.version,
         architecture=info.architecture,
         label_set=info.label_set,
-        genres=list(info.genres),
+        genres=list(genres),
         precision=engine.precision,
         catalog_digest=info.catalog_digest,
-        posters=len(test),
-        metrics=_prefixed(score(labels, probabilities, chosen, info.genres)),
-        baselines={
-            name: _prefixed(values)
-            for name, values in baselines(train_labels, labels, info.genres).items()
+        test_split="temporal" if temporal else "random",
+        temporal_year=plan.balance["settings"]["temporal_year"] if temporal else None,
+        posters=len(frame),
+        films=int(scores.films.max()) + 1,
+        metrics=_prefixed(metrics),
+        intervals=_prefixed(intervals),
+        baselines={name: _prefixed(values) for name, values in scores.baselines().items()},
+        per_genre=scores.per_genre(metrics, intervals, info.thresholds),
+        per_era=scores.per_slice(frame["era"], (*ERAS, UNKNOWN_ERA)),
+        per_source=scores.per_slice(frame["source"], sorted(set(frame["source"]))),
+        primary_confusion=primary_confusion(
+            labels, probabilities, posters.train_labels.mean(axis=0)
+        ),
+        confusion_per_genre=confusion_per_genre(labels, scores.chosen, genres),
+        precision_recall={
+            genre: curves.precision_recall(labels[:, g], probabilities[:, g])
+            for g, genre in enumerate(genres)
         },
-        per_genre=_per_genre(bundle, labels, probabilities, chosen),
-        per_era=_per_slice(
-            test["era"], (*ERAS, UNKNOWN_ERA), labels, probabilities, chosen, info.genres
-        ),
-        per_source=_per_slice(
-            test["source"], sorted(set(test["source"])), labels, probabilities, chosen, info.genres
-        ),
-        confusion=confusion(labels, chosen),
-        confusion_per_genre=confusion_per_genre(labels, chosen, info.genres),
+        reliability=curves.reliability(labels, probabilities),
+        coverage=curves.coverage_curve(labels, probabilities),
+        history=info.history,
+        behaviour=asdict(moved),
+        checks=[asdict(check) for check in moved.checks()],
+        patterns={
+            "evidence": patterns.evidence(genres),
+            "palette": patterns.palette(genres),
+            "attributes": attribute_effects(frame, labels, genres),
+        },
+        errors=examples.errors(),
+        overlooked=examples.overlooked(),
+        typical=examples.typical(),
         unsure=float(unsure.mean()),
+        attributions=list(plan.balance.get("attributions", ())),
     )
 
 
-def _prefixed(metrics: dict[str, float]) -> dict[str, float]:
-    return {f"{PREFIX}{name}": value for name, value in metrics.items()}
-
-
-def _per_genre(
-    bundle: Bundle,
-    labels: NDArray[np.int8],
-    probabilities: NDArray[np.float64],
-    chosen: NDArray[np.int8],
-) -> list[dict[str, Any]]:
-    f1 = f1_per_genre(labels, chosen)
-    scores = score(labels, probabilities, chosen, bundle.info.genres)
-    return [
-        {
-            "genre": genre,
-            "posters": int(labels[:, g].sum()),
-            "frequency": float(labels[:, g].mean()),
-            "average_precision": scores.get(f"ap/{genre}"),
-            "f1": float(f1[g]),
-            "precision": _ratio(labels[:, g] & chosen[:, g], chosen[:, g]),
-            "recall": _ratio(labels[:, g] & chosen[:, g], labels[:, g]),
-            "threshold": bundle.info.thresholds[g],
-        }
-        for g, genre in enumerate(bundle.info.genres)
-    ]
-
-
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> float | None:
-    return float(part.sum() / whole.sum()) if whole.sum() else None
-
-
-def _per_slice(
-    column: pd.Series,
-    names: Sequence[str],
-    labels: NDArray[np.int8],
-    probabilities: NDArray[np.float64],
-    chosen: NDArray[np.int8],
-    genres: tuple[str, ...],
-) -> list[dict[str, Any]]:
-    """Score each slice of the test split; one of too few posters is counted, not scored."""
-    slices = []
-    for name in names:
-        rows = np.flatnonzero(column == name)
-        if not len(rows):
-            continue
-        entry: dict[str, Any] = {"slice": name, "posters": len(rows)}
-        if len(rows) >= _FEWEST_IN_SLICE:
-            values = score(labels[rows], probabilities[rows], chosen[rows], genres)
-            entry |= {key: values[key] for key in ("macro_map", "macro_f1", "micro_f1", "top1")}
-        slices.append(entry)
-    return slices
+def _prefixed(values: dict[str, Any]) -> dict[str, Any]:
+    return {f"{PREFIX}{name}": value for name, value in values.items()}

@@ -13,19 +13,25 @@ import jinja2
 
 from marquee.report.charts import Bars, Dumbbell, StackedBars, ticks
 from marquee.report.checks import Checks, ToDo
+from marquee.report.multiples import Card, Cards, Curves, Intervals, Panel
 from marquee.verdict import Verdict
 
 __all__ = [
     "Banner",
     "Bars",
     "Block",
+    "Card",
+    "Cards",
     "Cell",
     "Checks",
+    "Curves",
     "Dumbbell",
     "Grades",
     "Heatmap",
+    "Intervals",
     "Lines",
     "Links",
+    "Panel",
     "StackedBars",
     "Table",
     "Tiles",
@@ -127,8 +133,8 @@ class Links:
     kind: str = "links"
 
 
-Chart = Lines | StackedBars | Dumbbell | Bars
-Block = Banner | Tiles | Table | Heatmap | Grades | Chart | Checks | ToDo | Links
+Chart = Lines | StackedBars | Dumbbell | Bars | Intervals | Curves
+Block = Banner | Tiles | Table | Heatmap | Grades | Chart | Cards | Checks | ToDo | Links
 
 
 def render(title: str, subtitle: str, blocks: Sequence[Block], footer: Sequence[str] = ()) -> str:

@@ -12,10 +12,15 @@ from PIL import Image
 
 from marquee.report import (
     Banner,
+    Card,
+    Cards,
     Checks,
+    Curves,
     Heatmap,
+    Intervals,
     Lines,
     Links,
+    Panel,
     Table,
     Tiles,
     ToDo,
@@ -63,6 +68,29 @@ PAGE = render(
             series={"loss": (3.0, 2.0, 1.5)},
             mark=2,
         ),
+        Intervals(
+            title="Scores",
+            rows=("painted blockbuster · 1,234", "War"),
+            panels=dict.fromkeys(("one", "two", "three", "four"), ((0.5, 0.2, 0.7), None)),
+            reference=dict.fromkeys(("one", "two", "three", "four"), (0.1, 0.1)),
+            reference_name="by chance",
+        ),
+        Curves(title="Curves", panels=[Panel(name="a", points=((0, 1), (1, 0)))] * 7),
+        Cards(
+            title="Looks",
+            cards=[
+                Card(
+                    name="Horror",
+                    caption="12 posters",
+                    words="Much darker, less contrast, paler, colder",
+                    grid=[[1.0, -1.0]],
+                    strips={"genre": (0.5, 0.5), "all": (0.2, 0.8)},
+                    swatches=[("#000000", "2.0 times")] * 3,
+                    listed=[("A film whose title is far too long for any card " * 3, "90%", True)],
+                )
+            ],
+            colours=("#000000", "#ffffff"),
+        ),
         ToDo(title="What to do", checks=CHECKS),
         Checks(title="All checks", groups={"images": CHECKS}),
         Links(title="Beside", links=[("Data Docs", "data_docs/index.html", "all of it")]),
@@ -97,7 +125,7 @@ def test_a_page_is_drawn_and_nothing_overflows(tmp_path):
     page = PAGE.replace("</body>", probe)
     dom = chromium(tmp_path, page, "--window-size=500,900", "--dump-dom")
     title = dom.partition("<title>")[2].partition("</title>")[0]
-    assert json.loads(title) == {"wide": False, "charts": 1}
+    assert json.loads(title) == {"wide": False, "charts": 8}
 
 
 def test_a_verdict_shows_its_colour(tmp_path):

@@ -1,12 +1,31 @@
 """Blocks of a page: where a chart's points lie, and what the page says."""
 
+import base64
+import dataclasses
+import io
 import re
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from marquee.report import Banner, Bars, Dumbbell, Heatmap, StackedBars, Table, render
+from marquee.report import (
+    Banner,
+    Bars,
+    Card,
+    Cards,
+    Curves,
+    Dumbbell,
+    Heatmap,
+    Intervals,
+    Panel,
+    StackedBars,
+    Table,
+    render,
+)
 from marquee.report.charts import WIDTH, number_text, ticks
+from marquee.report.multiples import map_image
 
 STACKED = StackedBars(
     title="Films by year",
@@ -170,3 +189,97 @@ def test_a_cell_without_a_number_has_no_bar():
 def test_bars_of_which_none_is_known_are_drawn():
     bars = Bars(title="t", rows=("a",), panels={"p": (None,)})
     assert "<svg" in render("page", "", [bars])
+
+
+INTERVALS = Intervals(
+    title="Scores",
+    rows=("Drama", "War"),
+    panels={"mAP": ((0.5, 0.4, 0.6), None), "F1": ((0.3, 0.1, 0.5), (0.2, 0.1, 0.25))},
+    reference={"mAP": (0.3, 0.1), "F1": (0.2, 0.3)},
+    reference_name="by chance",
+)
+
+
+def test_intervals_share_a_scale_and_mark_the_reference():
+    (_, (drama_map, drama_f1)), (_, (war_map, war_f1)) = INTERVALS.place()["rows"]
+    # The scale goes from 0 to .6, the highest end.
+    assert (drama_map["at"], drama_map["low"], drama_map["width"]) == pytest.approx(
+        (100 * 0.5 / 0.6, 100 * 0.4 / 0.6, 100 * 0.2 / 0.6), abs=0.02
+    )
+    assert drama_map["mark"] == pytest.approx(50, abs=0.02)
+    assert war_map["text"] == ""
+    assert war_f1["mark"] == drama_map["mark"]
+    assert [cell["open"] for cell in (drama_map, drama_f1, war_f1)] == [False, True, False]
+
+
+def test_a_scale_has_zero_even_if_all_lies_on_one_side():
+    chart = Intervals(
+        title="Effects",
+        rows=("War",),
+        panels={"darker": ((-0.5, -0.7, -0.3),)},
+        reference={"darker": (0.0,)},
+        reference_name="as the others",
+    )
+    placed = chart.place()
+    ((_, (cell,)),) = placed["rows"]
+    assert cell["mark"] == 100
+    assert 0 <= cell["low"] < cell["at"] < 100
+    assert placed["labels"][-1] == (100, "0")
+
+
+def test_narrow_panels_label_the_ends_of_the_scale_and_zero_alone():
+    assert [text for _, text in INTERVALS.place()["labels"]] == ["0", "0.6"]
+    alone = dataclasses.replace(INTERVALS, panels={"F1": INTERVALS.panels["F1"]})
+    assert len(alone.place()["labels"]) == alone.place()["steps"] + 1 > 3
+
+
+def test_curves_point_upwards():
+    panel = Panel(name="Drama", points=((0.0, 1.0), (0.5, 0.25)), reference=((0, 0.4), (1, 0.4)))
+    page = render("Page", "", [Curves(title="PR", panels=[panel])])
+    drawing = svg(page)
+    curve, dashed = (
+        next(node for node in drawing.iter() if node.get("class") == kind).get("points").split()
+        for kind in ("curve", "compare")
+    )
+    assert curve == ["0.0,0.0", "50.0,75.0"]
+    assert dashed[0].endswith(",60.0")
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
+
+
+def test_a_map_is_red_above_zero_blue_below_and_clear_at_zero():
+    image = pixels(map_image([[1.0, -1.0], [0.0, 0.5]]))
+    assert image.shape == (2, 2, 4)
+    (red, blue), (clear, pale) = image
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
+    assert (red[3], blue[3], clear[3]) == (255, 255, 0)
+    assert 120 < pale[3] < 140
+    assert pixels(map_image([[0.0]]))[0, 0, 3] == 0
+
+
+def test_one_strong_cell_does_not_pale_the_others():
+    values = np.full((10, 10), 0.5)
+    values[0, 0] = 100
+    assert (pixels(map_image(values.tolist()))[..., 3] == 255).all()
+
+
+def test_a_card_has_strips_a_map_and_a_list():
+    card = Card(
+        name="Horror <1>",
+        grid=[[1.0]],
+        strips={"genre": (0.25, 0.75)},
+        swatches=[("#000000", "2.0 times")],
+        listed=[("Film & more", "90%", False)],
+    )
+    page = render("Page", "", [Cards(title="Looks", cards=[card], colours=("#000000", "#ffffff"))])
+    assert "Horror &lt;1&gt;" in page
+    assert "background: #ffffff; width: 75.0%" in page
+    assert '<li class="wrong">Film &amp; more <small>90%</small></li>' in page
+    assert "2.0 times" in page
+    assert page.count("<img") == 1
+    bare = dataclasses.replace(card, grid=None, swatches=())
+    page = render("Page", "", [Cards(title="Looks", cards=[bare], colours=("#000000", "#ffffff"))])
+    assert "<img" not in page
