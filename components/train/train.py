@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from components.train.features import Features, FrozenPart
 from components.train.head import EvidenceHead
 from components.train.loop import Task, Trainer
 from components.train.model import PosterModel
+from components.train.precision import reduce_precision
 from components.train.settings import TrainSettings, resolve_settings
 from components.train.thresholds import calibrate, choose_thresholds
 from components.train.weights import digest
@@ -46,6 +48,8 @@ from marquee.split import TRAIN, VALIDATION, SplitPlan
 logger = logging.getLogger(__name__)
 
 _FEWEST_POSTERS = 8
+_CALIBRATION_POSTERS = 200
+"""Training posters that show int8 the range of each feature map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,12 +168,11 @@ class _Training:
         self._cross_validate(listed[0], parts)
         for number, phase in enumerate(listed):
             logits = self._train_phase(phase, number, parts.get(phase.frozen), identity)
-        info = self._describe(logits[:, : len(self._plan.genres)])
+        logits = logits[:, : len(self._plan.genres)]
+        info = self._describe(logits)
         sealed = ""
         if self._world.leads:
-            sealed = _publish(
-                self._model, self._preprocessing, self._posters, info, order.bundle_uri
-            )
+            sealed = self._publish(info, logits)
             storage.remove(order.checkpoints)
         bundle_version = str(self._world.gather(sealed)[0])
         logger.info("train: bundle %s, version %s", order.bundle_uri, bundle_version[:12])
@@ -301,6 +304,46 @@ class _Training:
             environment=_environment(self._settings, order.weights),
         )
 
+    def _publish(self, info: BundleInfo, logits: NDArray[np.float32]) -> str:
+        """Write and seal the bundle; give its version."""
+        uri = self._order.bundle_uri
+        with storage.scratch_folder(uri.rstrip("/").rpartition("/")[0] or ".") as scratch:
+            folder = scratch / "bundle"
+            folder.mkdir()
+            export(self._model, self._preprocessing, folder)
+            write_training_posters(folder, self._posters)
+            info = self._with_reduced_precision(folder, info, logits)
+            version = seal(folder, info)
+            storage.replace_folder(folder, uri, last=SUMS_FILE)
+        return version
+
+    def _with_reduced_precision(
+        self, folder: Path, info: BundleInfo, logits: NDArray[np.float32]
+    ) -> BundleInfo:
+        training, validation = self._subsets[TRAIN], self._subsets[VALIDATION]
+        some = np.linspace(0, len(training) - 1, min(_CALIBRATION_POSTERS, len(training)))
+        reduced = reduce_precision(
+            folder,
+            self._settings.wanted_precisions,
+            self._pixels(training.take(some.astype(np.int64))),
+            lambda: self._pixels(validation),
+            validation.labels,
+            logits,
+            info.calibration,
+        )
+        return dataclasses.replace(
+            info,
+            variants=reduced.variants,
+            precision=reduced.default(self._settings.default_precision),
+        )
+
+    def _pixels(self, subset: Subset) -> Iterator[NDArray[np.uint8]]:
+        posters = Posters(PosterDataset(subset, self._preprocessing), self._settings.workers)
+        size = self._settings.batch_size
+        rows = range(len(subset))
+        turns = [[(0, row, 0) for row in rows[first : first + size]] for first in rows[::size]]
+        return (batch.numpy() for batch in posters.batches(turns))
+
 
 def _of_a_head(settings: TrainSettings) -> TrainSettings:
     """A head of a hundred thousand weights gains nothing from half precision."""
@@ -349,21 +392,3 @@ def _environment(settings: TrainSettings, weights: str) -> dict[str, str]:
         "weights": weights.rpartition("/")[2],
         "settings": json.dumps(dataclasses.asdict(settings)),
     }
-
-
-def _publish(
-    model: PosterModel,
-    preprocessing: Preprocessing,
-    posters: pd.DataFrame,
-    info: BundleInfo,
-    bundle_uri: str,
-) -> str:
-    near = bundle_uri.rstrip("/").rpartition("/")[0] or "."
-    with storage.scratch_folder(near) as scratch:
-        folder = scratch / "bundle"
-        folder.mkdir()
-        export(model, preprocessing, folder)
-        write_training_posters(folder, posters)
-        digest = seal(folder, info)
-        storage.replace_folder(folder, bundle_uri, last=SUMS_FILE)
-    return digest

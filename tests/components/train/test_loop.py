@@ -26,16 +26,17 @@ from marquee.settings import Settings
 
 STUDY = {
     "preset": "study", "height": 32, "width": 32, "epochs": 3, "batch_size": 16, "workers": 0,
-    "dropout": 0.0, "precision": "fp32", "learning_rate": 1e-3, "checkpoint_minutes": 0.0,
+    "dropout": 0.0, "precision": "fp32", "precisions": "", "learning_rate": 1e-3,
+    "checkpoint_minutes": 0.0,
 }  # fmt: skip
 """No BatchNorm and no dropout: what a batch teaches does not depend on who computes it."""
 SMALL = {
     "height": 48, "width": 32, "epochs": 4, "batch_size": 16, "workers": 1, "dropout": 0.3,
-    "ema": 0.9, "checkpoint_minutes": 0.0, "precision": "fp32",
+    "ema": 0.9, "checkpoint_minutes": 0.0, "precision": "fp32", "precisions": "",
 }  # fmt: skip
 TUNED = {
     "height": 48, "width": 32, "epochs": 2, "batch_size": 32, "mirror": True,
-    "fine_tune_epochs": 2, "checkpoint_minutes": 0.0, "precision": "fp32",
+    "fine_tune_epochs": 2, "checkpoint_minutes": 0.0, "precision": "fp32", "precisions": "",
 }  # fmt: skip
 
 

@@ -256,6 +256,8 @@ def test_settings_of_one_architecture_win_over_the_common_ones():
         ({"epochs": 0}, "train.epochs is 0"),
         ({"epochs": "many"}, "train.custom_cnn.epochs is 'many'"),
         ({"precision": "fp8"}, "train.precision is 'fp8'"),
+        ({"precisions": "int8,fp8"}, "train.precisions names 'fp8'"),
+        ({"default_precision": "fp8"}, "train.default_precision is 'fp8'"),
     ],
 )
 def test_bad_settings_are_named(values, message):
@@ -280,6 +282,20 @@ def test_other_backbones_train_on_the_same_path(name, drawn_catalog, drawn_split
     outputs = Engine(bundle).infer(posters(bundle), ("logits", "embedding", "maps"))
     assert outputs["maps"].shape[:2] == (5, 4)
     assert [row["phase"] for row in report.history] == [1, 1, 2]
+
+
+def test_a_bundle_holds_the_precisions_that_were_kept(drawn_catalog, drawn_split, tmp_path):
+    tiny = {**TINY_CNN, "epochs": 1, "precisions": "int8, bf16", "default_precision": "bf16"}
+    report = train(order(drawn_catalog, drawn_split, tmp_path / "b"), Settings(train=tiny))
+    bundle = load(report.bundle_uri)
+    assert {"fp32", "bf16"} <= bundle.info.variants.keys()
+    assert bundle.info.precision == "bf16" == Engine(bundle).precision
+    full, *reduced = (
+        Engine(bundle, name).probabilities(posters(bundle)) for name in bundle.info.variants
+    )
+    for probabilities in reduced:
+        assert np.abs(probabilities - full).max() < 0.05
+        assert not np.array_equal(probabilities, full)
 
 
 def test_cross_validation_tests_each_poster_once(drawn_catalog, drawn_split, tmp_path):
