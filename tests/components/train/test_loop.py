@@ -1,8 +1,8 @@
 """The training loop: stopped and resumed, shared by processes, and what can go wrong in it."""
 
 import dataclasses
+import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -36,7 +36,8 @@ SMALL = {
 }  # fmt: skip
 TUNED = {
     "height": 48, "width": 32, "epochs": 2, "batch_size": 32, "mirror": True,
-    "fine_tune_epochs": 2, "checkpoint_minutes": 0.0, "precision": "fp32", "precisions": "",
+    "fine_tune_epochs": 20, "fine_tune_patience": 20, "checkpoint_minutes": 0.0,
+    "precision": "fp32", "precisions": "",
 }  # fmt: skip
 
 
@@ -209,17 +210,26 @@ def test_a_damaged_shard_names_the_poster(order, drawn_catalog, tmp_path):
 
 def test_memory_that_runs_out_is_an_error(order):
     """A limit of the process stands for a machine that is too small."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_DATA, (2 * 2**30, 2 * 2**30))
-
-    greedy = {**STUDY, "height": 512, "width": 512, "batch_size": 128}
-    done = subprocess.run(
-        command(order("b"), greedy), capture_output=True, text=True, preexec_fn=limit
+    code = (
+        "import dataclasses, json, resource, sys\n"
+        "from pathlib import Path\n"
+        "from components.train.train import Order, train\n"
+        "from marquee.errors import InfrastructureError\n"
+        "from marquee.settings import Settings\n"
+        "lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "held = next(int(line.split()[1]) for line in lines if line.startswith('VmData')) * 1024\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (held + 2**30,) * 2)\n"
+        "spec = json.loads(sys.argv[1])\n"
+        "try:\n"
+        "    train(Order(**spec['order']), Settings(train=spec['train']))\n"
+        "except InfrastructureError as error:\n"
+        "    print(error)\n"
     )
-    assert done.returncode == 5, done.stderr
-    assert "memory ran out" in done.stderr
-    assert "train.accumulate" in done.stderr
+    greedy = {**STUDY, "height": 512, "width": 512, "batch_size": 128}
+    spec = json.dumps({"order": dataclasses.asdict(order("b")), "train": greedy})
+    done = subprocess.run([sys.executable, "-c", code, spec], capture_output=True, text=True)
+    assert "memory ran out" in done.stdout, done.stderr
+    assert "train.accumulate" in done.stdout
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
