@@ -96,7 +96,9 @@ STOPS = {
 }
 
 
-@pytest.mark.parametrize("name", STOPS)
+@pytest.mark.parametrize(
+    "name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in list(STOPS)[1:])]
+)
 def test_stopped_and_resumed_it_ends_in_the_same_weights(name, order):
     number, architecture, settings, after = STOPS[name]
     whole = train(order("whole", architecture), Settings(train=settings))
