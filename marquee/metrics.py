@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, f1_score
+from sklearn.metrics import average_precision_score
 
 from marquee.decision import decide
 
@@ -21,6 +21,7 @@ COVERAGE_PRECISION = 0.85
 BINS = 15
 """Equal bins over 0..1 in which `calibration_errors` compares probabilities with what came true."""
 
+_ROWS_AT_A_TIME = 4096
 _TIE = 1e-6
 """What a baseline's probabilities give to the training frequencies, which only breaks ties."""
 
@@ -72,7 +73,7 @@ def score(
     values = {
         "macro_map": _mean(precisions),
         "macro_f1": _mean(f1_per_genre(labels, chosen)[occurring]),
-        "micro_f1": float(f1_score(labels, chosen, average="micro", zero_division=0)),
+        "micro_f1": float(_f1(*(values.sum() for values in _counts(labels, chosen)))),
         "top1": float(top_hits(labels, scores, 1).mean()),
         "top3": float(top_hits(labels, scores, 3).mean()),
         "exact_match": float((labels == chosen).all(axis=1).mean()),
@@ -92,9 +93,17 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 def f1_per_genre(labels: Labels, chosen: NDArray[Any]) -> NDArray[np.float64]:
     """Compute each genre's F1 (G values in 0..1; 0 where a genre is never right)."""
-    return np.array(
-        [f1_score(labels[:, g], chosen[:, g], zero_division=0) for g in range(labels.shape[1])]
-    )
+    return _f1(*_counts(labels, chosen))
+
+
+def _counts(labels: Labels, chosen: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Count for each genre the posters that have it, were given it, and both."""
+    truth, given = labels.astype(bool), chosen.astype(bool)
+    return truth.sum(axis=0), given.sum(axis=0), (truth & given).sum(axis=0)
+
+
+def _f1(having: NDArray[Any], given: NDArray[Any], found: NDArray[Any]) -> NDArray[np.float64]:
+    return 2 * found / np.maximum(having + given, 1)
 
 
 def top_hits(labels: Labels, scores: NDArray[Any], k: int) -> NDArray[np.bool_]:
@@ -108,8 +117,12 @@ def top_hits(labels: Labels, scores: NDArray[Any], k: int) -> NDArray[np.bool_]:
     Returns:
         [N].
     """
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.asarray(np.take_along_axis(labels, best, axis=1).any(axis=1))
+    hits = np.zeros(len(labels), dtype=np.bool_)
+    for start in range(0, len(labels), _ROWS_AT_A_TIME):
+        rows = slice(start, start + _ROWS_AT_A_TIME)
+        best = np.argsort(-scores[rows], axis=1, kind="stable")[:, :k]
+        hits[rows] = np.take_along_axis(labels[rows], best, axis=1).any(axis=1)
+    return hits
 
 
 def calibration_errors(labels: Labels, probabilities: NDArray[Any]) -> NDArray[np.float64]:
@@ -126,14 +139,18 @@ def calibration_errors(labels: Labels, probabilities: NDArray[Any]) -> NDArray[n
     Returns:
         G values in 0..1.
     """
-    bins = np.minimum((probabilities * BINS).astype(np.int64), BINS - 1)
-    gaps = probabilities - labels
     return np.array(
         [
-            np.abs(np.bincount(bins[:, g], weights=gaps[:, g], minlength=BINS)).sum() / len(labels)
+            _calibration_error(labels[:, g], probabilities[:, g].astype(np.float64))
             for g in range(labels.shape[1])
         ]
     )
+
+
+def _calibration_error(labels: Labels, probabilities: NDArray[np.float64]) -> float:
+    bins = np.minimum((probabilities * BINS).astype(np.int64), BINS - 1)
+    gaps = np.bincount(bins, weights=probabilities - labels, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(labels))
 
 
 def coverage(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,9 +80,10 @@ class SplitPlan:
         Labels that were left out are in it: their lack makes another task of the label set.
         """
         task = "\0".join((self.label_set, *self.balance["labels_left_out"]))
-        pairs = sorted(zip(self.frame["poster_id"], self.frame["split"], strict=True))
-        text = f"{task}\n" + "".join(f"{poster}\0{split}\n" for poster, split in pairs)
-        return hashlib.sha256(text.encode()).hexdigest()
+        total = hashlib.sha256(f"{task}\n".encode())
+        for poster, split in sorted(zip(self.frame["poster_id"], self.frame["split"], strict=True)):
+            total.update(f"{poster}\0{split}\n".encode())
+        return total.hexdigest()
 
     @property
     def training_digest(self) -> str:
@@ -117,11 +119,12 @@ class SplitPlan:
         storage.write_text(storage.join(uri, BALANCE_FILE), json.dumps(document, indent=2) + "\n")
 
     @classmethod
-    def read(cls, uri: str) -> "SplitPlan":
+    def read(cls, uri: str, columns: Sequence[str] | None = None) -> "SplitPlan":
         """Read a plan.
 
         Args:
             uri: Where `write` put it.
+            columns: Those of `SCHEMA` that are needed; all without it, and of version 1 always.
 
         Raises:
             DataError: There is none, or it is newer than this code.
@@ -131,7 +134,8 @@ class SplitPlan:
             balance = parse_json(storage.read_text(where), where)
             check_schema_version(balance, SCHEMA_VERSION, where)
             with storage.open_binary(storage.join(uri, SPLIT_FILE)) as stream:
-                frame = pq.read_table(stream).to_pandas()
+                chosen = None if balance["schema_version"] == 1 or columns is None else [*columns]
+                frame = pq.read_table(stream, columns=chosen).to_pandas()
         except FileNotFoundError as error:
             raise DataError(
                 f"no split plan at {uri} ({error})", remedy="make one with `marquee balance`"

@@ -70,38 +70,66 @@ def _weights(
         yield np.array(drawn, dtype=np.float32)[:, films]
 
 
-class _Ranking:
-    """Posters in falling order of a score; those of the same score are one step."""
+class _Genre:
+    """What is the same of a genre in all resamples: where its posters rank, and what was chosen.
 
-    def __init__(self, scores: NDArray[Any], hits: NDArray[Any]) -> None:
-        self.order = np.argsort(-scores, kind="stable")
-        falling = -scores[self.order]
-        ends = np.searchsorted(falling, falling, side="right") - 1
-        self.steps = np.unique(ends)
-        """The last place of each step."""
-        self.hits = np.flatnonzero(hits[self.order])
-        """The places that hit."""
-        self.hit_ends = ends[self.hits]
-        self.hits_until = np.searchsorted(self.hits, self.hit_ends, side="right") - 1
+    Args:
+        truth: Which of the posters have it [N].
+        scores: [N].
+        given: Which were given it [N].
+    """
+
+    def __init__(self, truth: NDArray[Any], scores: NDArray[Any], given: NDArray[Any]) -> None:
+        order = np.argsort(-scores, kind="stable")
+        falling = -scores[order]
+        places = np.flatnonzero(truth[order])
+        ends = np.searchsorted(falling, falling[places], side="right") - 1
+        self._order = order.astype(np.int32)
+        self._having = order[places]
+        self._ends = ends
+        """For each poster that has it, the last place of the same score."""
+        self._having_until = np.searchsorted(places, ends, side="right") - 1
+        self._given = np.flatnonzero(given)
+        self._found = np.flatnonzero(given * truth)
 
     def average_precision(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the average precision of each resample [B]; NaN where nothing hits.
+        """Give the average precision of each resample [B]; NaN where no poster has the genre.
 
-        AP = mean over the hits, as often as they were drawn, of the precision down to their step.
+        AP = mean over the posters that have it, as often as they were drawn, of the precision down
+        to their score.
         """
-        taken = np.cumsum(weights[:, self.order], axis=1)[:, self.hit_ends]
-        own = weights[:, self.order[self.hits]]
-        right = np.cumsum(own, axis=1)[:, self.hits_until]
+        taken = np.cumsum(weights[:, self._order], axis=1)[:, self._ends]
+        own = weights[:, self._having]
+        right = np.cumsum(own, axis=1)[:, self._having_until]
         with np.errstate(invalid="ignore"):
             return (own * right / np.maximum(taken, 1)).sum(axis=1) / own.sum(axis=1)
 
+    def counts(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give how many posters have it, were given it, and both, in each resample [3, B]."""
+        return np.stack(
+            [weights[:, rows].sum(axis=1) for rows in (self._having, self._given, self._found)]
+        )
+
+
+class _Certainty:
+    """Posters in falling order of their top probability.
+
+    Args:
+        top: [N].
+        hits: Which most probable genres are right [N].
+    """
+
+    def __init__(self, top: NDArray[Any], hits: NDArray[np.bool_]) -> None:
+        self._order = np.argsort(-top, kind="stable")
+        self._steps = np.flatnonzero(np.append(np.diff(top[self._order]) != 0, True))
+        """The last place of each probability."""
+        self._hits = hits[self._order]
+
     def coverage(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give `marquee.metrics.coverage` of each resample [B]."""
-        ordered = weights[:, self.order]
-        taken = np.cumsum(ordered, axis=1)[:, self.steps]
-        missed = ordered.copy()
-        missed[:, self.hits] = 0
-        right = taken - np.cumsum(missed, axis=1)[:, self.steps]
+        ordered = weights[:, self._order]
+        taken = np.cumsum(ordered, axis=1)[:, self._steps]
+        right = np.cumsum(ordered * self._hits, axis=1)[:, self._steps]
         reached = np.where(right >= COVERAGE_PRECISION * taken, taken, 0).max(axis=1)
         return reached / weights.sum(axis=1)
 
@@ -116,36 +144,31 @@ class _Prepared:
         chosen: NDArray[Any],
         genres: Sequence[str],
     ) -> None:
-        occurring = np.flatnonzero(labels.any(axis=0)).tolist()
-        self.genres = [genres[g] for g in occurring]
-        self.truth = labels[:, occurring].astype(np.float32)
-        self.given = chosen[:, occurring].astype(np.float32)
-        self.rankings = [_Ranking(scores[:, g], labels[:, g]) for g in occurring]
+        self._names = {g: f"ap/{genre}" for g, genre in enumerate(genres) if labels[:, g].any()}
+        self._genres = [
+            _Genre(labels[:, g], scores[:, g], chosen[:, g]) for g in range(labels.shape[1])
+        ]
         top1 = top_hits(labels, scores, 1)
-        self.certainty = _Ranking(scores.max(axis=1), top1)
+        self._certainty = _Certainty(scores.max(axis=1), top1)
         shares = {
             "top1": top1,
             "top3": top_hits(labels, scores, 3),
             "exact_match": (labels == chosen).all(axis=1),
             "per_label_accuracy": ((scores >= 0.5) == labels).mean(axis=1),
         }
-        self.shares = {name: values.astype(np.float32) for name, values in shares.items()}
-        self.counts = np.stack([labels.sum(axis=1), chosen.sum(axis=1)], axis=1, dtype=np.float32)
+        self._shares = {name: values.astype(np.float32) for name, values in shares.items()}
 
     def figures(self, weights: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Give each metric of resamples with these weights [B, N]: B values."""
         total = weights.sum(axis=1)
-        positives, given, found = (
-            weights @ array for array in (self.truth, self.given, self.truth * self.given)
-        )
-        f1 = 2 * found / np.maximum(positives + given, 1)
-        f1[positives == 0] = np.nan
-        precisions = np.stack([ranking.average_precision(weights) for ranking in self.rankings], 1)
+        precisions = np.array([genre.average_precision(weights) for genre in self._genres])
+        having, given, found = np.stack([genre.counts(weights) for genre in self._genres], axis=1)
+        f1 = np.where(having > 0, 2 * found / np.maximum(having + given, 1), np.nan)
         return {
-            "macro_map": np.nanmean(precisions, axis=1),
-            "macro_f1": np.nanmean(f1, axis=1),
-            "micro_f1": 2 * found.sum(axis=1) / np.maximum((weights @ self.counts).sum(axis=1), 1),
-            **{name: weights @ values / total for name, values in self.shares.items()},
-            "coverage_at_85": self.certainty.coverage(weights),
-            **{f"ap/{genre}": precisions[:, n] for n, genre in enumerate(self.genres)},
+            "macro_map": np.nanmean(precisions, axis=0),
+            "macro_f1": np.nanmean(f1, axis=0),
+            "micro_f1": 2 * found.sum(axis=0) / np.maximum((having + given).sum(axis=0), 1),
+            **{name: weights @ values / total for name, values in self._shares.items()},
+            "coverage_at_85": self._certainty.coverage(weights),
+            **{name: precisions[g] for g, name in self._names.items()},
         }

@@ -1,7 +1,7 @@
 """Evaluate: score a sealed bundle on the test split, with the engine that will serve it."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,23 +13,19 @@ from components.evaluate.behaviour import BehaviourTest
 from components.evaluate.document import PREFIX, Evaluation
 from components.evaluate.examples import Examples
 from components.evaluate.patterns import PatternWatch, attribute_effects
-from components.evaluate.predict import PLACE, Seen, predict_posters
+from components.evaluate.posters import Posters, read_posters
+from components.evaluate.predict import Seen, predict_posters
 from components.evaluate.scores import Scores
 from marquee.bundle import Bundle, load
 from marquee.catalog import Catalog
 from marquee.decision import decide
 from marquee.engine import Engine
 from marquee.eras import ERAS, UNKNOWN_ERA
-from marquee.errors import DataError, DataGateFailed
-from marquee.genres import label_columns, label_matrix
-from marquee.licences import check_not_expired
+from marquee.errors import DataError
 from marquee.metrics import confusion_per_genre, primary_confusion
-from marquee.profile import ATTRIBUTES
-from marquee.split import TEST, TRAIN, SplitPlan
+from marquee.split import SplitPlan
 
 logger = logging.getLogger(__name__)
-
-_FACTS = ("film_id", "title", "year", "era", "source", *ATTRIBUTES)
 
 
 def evaluate(bundle_uri: str, catalog_uri: str, split_uri: str) -> Evaluation:
@@ -45,21 +41,19 @@ def evaluate(bundle_uri: str, catalog_uri: str, split_uri: str) -> Evaluation:
 
     Raises:
         DataError: The bundle was trained on another catalog, or for another label set.
-        DataGateFailed: No test poster has a genre, or the terms of some are over.
+        DataGateFailed: No test poster has a label, or the terms of some are over.
     """
-    bundle, catalog, plan = load(bundle_uri), Catalog(catalog_uri), SplitPlan.read(split_uri)
-    _check_lineage(bundle, catalog, plan)
-    posters = _read(catalog, plan)
+    bundle, catalog = load(bundle_uri), Catalog(catalog_uri)
+    posters = _read(bundle, catalog, split_uri)
     engine = Engine(bundle)
-    patterns = PatternWatch(posters.labels)
-    behaviour = BehaviourTest(engine, len(posters.frame))
+    patterns, behaviour = PatternWatch(posters.labels), BehaviourTest(engine, len(posters))
 
     def watch(seen: Seen) -> None:
         patterns.see(seen)
         behaviour.see(seen)
 
     probabilities = predict_posters(engine, catalog, posters.frame, watch)
-    evaluation = _evaluation(engine, plan, posters, probabilities, patterns, behaviour)
+    evaluation = _evaluation(engine, posters, probabilities, patterns, behaviour)
     logger.info(
         "evaluate: %s on %d posters: macro F1 %.3f, macro mAP %.3f",
         bundle.info.architecture,
@@ -68,6 +62,13 @@ def evaluate(bundle_uri: str, catalog_uri: str, split_uri: str) -> Evaluation:
         evaluation.metrics["test/macro_map"],
     )
     return evaluation
+
+
+def _read(bundle: Bundle, catalog: Catalog, split_uri: str) -> Posters:
+    """Read what is scored; the plan itself is not kept."""
+    plan = SplitPlan.read(split_uri, ("poster_id", "split"))
+    _check_lineage(bundle, catalog, plan)
+    return read_posters(catalog, plan)
 
 
 def _check_lineage(bundle: Bundle, catalog: Catalog, plan: SplitPlan) -> None:
@@ -86,38 +87,9 @@ def _check_lineage(bundle: Bundle, catalog: Catalog, plan: SplitPlan) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Posters:
-    """The test posters, and what the baselines know."""
-
-    frame: pd.DataFrame
-    """N rows: facts, and where the images are."""
-    labels: NDArray[np.int8]
-    """[N, G]."""
-    train_labels: NDArray[np.int8]
-    """Of the training posters [M, G]."""
-
-
-def _read(catalog: Catalog, plan: SplitPlan) -> _Posters:
-    columns = [*_FACTS, *(name for name in PLACE if name != "part")]
-    frame = catalog.frame([*columns, "expires_at", *label_columns(plan.genres)])
-    frame = frame.merge(plan.frame[["poster_id", "split"]], on="poster_id")
-    test, train = (frame[frame["split"] == name] for name in (TEST, TRAIN))
-    labels = label_matrix(test, plan.genres)
-    if not labels.any():
-        raise DataGateFailed(
-            f"no poster of the split test has a label of {plan.label_set}",
-            remedy="bring more posters, or lower balance.train and balance.validation",
-        )
-    check_not_expired(test)
-    facts = test[[*columns, "part"]].reset_index(drop=True)
-    return _Posters(facts, labels, label_matrix(train, plan.genres))
-
-
 def _evaluation(
     engine: Engine,
-    plan: SplitPlan,
-    posters: _Posters,
+    posters: Posters,
     probabilities: NDArray[np.float64],
     patterns: PatternWatch,
     behaviour: BehaviourTest,
@@ -136,7 +108,8 @@ def _evaluation(
     metrics, intervals = scores.metrics(), scores.intervals()
     examples = Examples(frame, labels, probabilities, genres)
     moved = behaviour.result()
-    temporal = plan.balance.get("test_split") == "temporal"
+    balance = posters.balance
+    temporal = balance.get("test_split") == "temporal"
     return Evaluation(
         version=bundle.version,
         architecture=info.architecture,
@@ -145,7 +118,7 @@ def _evaluation(
         precision=engine.precision,
         catalog_digest=info.catalog_digest,
         test_split="temporal" if temporal else "random",
-        temporal_year=plan.balance["settings"]["temporal_year"] if temporal else None,
+        temporal_year=balance["settings"]["temporal_year"] if temporal else None,
         posters=len(frame),
         films=int(scores.films.max()) + 1,
         metrics=_prefixed(metrics),
@@ -176,7 +149,7 @@ def _evaluation(
         overlooked=examples.overlooked(),
         typical=examples.typical(),
         unsure=float(unsure.mean()),
-        attributions=list(plan.balance.get("attributions", ())),
+        attributions=list(balance.get("attributions", ())),
     )
 
 

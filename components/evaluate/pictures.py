@@ -99,7 +99,7 @@ def _words(effects: dict[str, Sequence[float] | None]) -> str:
 
 def _attributes(evaluation: Evaluation, genres: Sequence[str]) -> Intervals:
     effects = evaluation.patterns["attributes"]
-    names = {name: f"{low} · {high}" for name, (high, low) in _EFFECTS.items()}
+    names = {name: f"{low} or {high}" for name, (high, low) in _EFFECTS.items()}
     return Intervals(
         title="How do posters of a genre differ from the others?",
         rows=genres,

@@ -43,6 +43,20 @@ def test_a_genre_of_few_posters_has_no_palette():
     assert sum(palette["genres"]["Comedy"]) == pytest.approx(1)
 
 
+def test_many_colours_become_twelve_from_dark_to_light():
+    images = np.random.default_rng(0).integers(0, 256, (30, 48, 32, 3), dtype=np.uint8)
+    labels = np.ones((30, 1), dtype=np.int8)
+    palette = watch(labels, images).palette(("Comedy",))
+    assert len(set(palette["colours"])) == 12
+    assert palette["genres"]["Comedy"] == palette["all"]
+    assert sum(palette["all"]) == pytest.approx(1, abs=1e-3)
+    rgb = [[int(text[n : n + 2], 16) / 255 for n in (1, 3, 5)] for text in palette["colours"]]
+    lightness = oklab(np.array(rgb))[:, 0]
+    assert (np.diff(lightness) > -0.02).all()
+    # Noise is everywhere in the cube of colours: no group is a lonely corner.
+    assert min(palette["all"]) > 0.02
+
+
 def test_evidence_is_averaged_over_the_posters_of_the_genre():
     labels = np.array([[1, 0], [1, 0], [0, 0], [1, 0]], dtype=np.int8)
     maps = np.zeros((4, 2, 3, 2), dtype=np.float32)
