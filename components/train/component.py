@@ -17,11 +17,7 @@ def train(
     from marquee import settings, step
 
     with step.step(f"train {architecture}", run_uri) as layout:
-        order = train.Order(
-            catalog_uri=layout.catalog, split_uri=layout.split, architecture=architecture,
-            weights=weights, bundle_uri=layout.bundle(architecture),
-            checkpoints_uri=layout.checkpoints(architecture), run=run_uri,
-        )  # fmt: skip
+        order = train.Order.of_run(layout, architecture, weights)
         result = launch.train(order, settings.load(overrides))
         metrics.metadata.update({f"validation/{k}": v for k, v in result.validation.items()})
         layout.write_page(f"train-{architecture}", page.training_page(result), report.path)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,7 @@ from marquee.licences import check_training_use
 from marquee.lineage import write_training_posters
 from marquee.metrics import score
 from marquee.profile import reference_profile
+from marquee.run_layout import RunLayout
 from marquee.settings import LicenceSettings, Settings
 from marquee.split import TRAIN, VALIDATION, SplitPlan
 
@@ -69,6 +70,19 @@ class Order:
     """Where checkpoints are kept until the bundle is sealed; beside the bundle without it."""
     run: str = ""
     """The run's URI, for the bundle's lineage."""
+
+    @classmethod
+    def of_run(cls, layout: RunLayout, architecture: str, weights: str) -> Self:
+        """Order an architecture for a run of the pipeline."""
+        return cls(
+            catalog_uri=layout.catalog,
+            split_uri=layout.split,
+            architecture=architecture,
+            weights=weights,
+            bundle_uri=layout.bundle(architecture),
+            checkpoints_uri=layout.checkpoints(architecture),
+            run=layout.uri,
+        )
 
     @property
     def checkpoints(self) -> str:
