@@ -165,10 +165,16 @@ class _Prepared:
         having, given, found = np.stack([genre.counts(weights) for genre in self._genres], axis=1)
         f1 = np.where(having > 0, 2 * found / np.maximum(having + given, 1), np.nan)
         return {
-            "macro_map": np.nanmean(precisions, axis=0),
-            "macro_f1": np.nanmean(f1, axis=0),
+            "macro_map": _mean(precisions),
+            "macro_f1": _mean(f1),
             "micro_f1": 2 * found.sum(axis=0) / np.maximum((having + given).sum(axis=0), 1),
             **{name: weights @ values / total for name, values in self._shares.items()},
             "coverage_at_85": self._certainty.coverage(weights),
             **{name: precisions[g] for g, name in self._names.items()},
         }
+
+
+def _mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average the genres that occur [G, B]; NaN for a resample in which none does."""
+    with np.errstate(invalid="ignore"):
+        return np.nansum(values, axis=0) / np.sum(~np.isnan(values), axis=0)

@@ -128,3 +128,12 @@ def test_moving_a_poster_changes_both_digests_and_the_order_of_rows_neither(vers
     moved = dataclasses.replace(plan, frame=frame)
     assert moved.digest != plan.digest
     assert moved.training_digest != plan.training_digest
+
+
+def test_some_columns_tell_the_same_digest(version_1, tmp_path):
+    SplitPlan.read(version_1).write(str(tmp_path / "new"))
+    for uri, columns in ((version_1, None), (str(tmp_path / "new"), ["poster_id", "split"])):
+        plan = SplitPlan.read(uri, ("poster_id", "split"))
+        assert plan.digest == SplitPlan.read(uri).digest
+        assert columns is None or list(plan.frame) == columns
+        assert plan.ids("train") == ["a", "b"]

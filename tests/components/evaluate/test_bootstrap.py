@@ -86,3 +86,14 @@ def test_a_genre_of_one_poster_has_an_interval_all_the_same():
     assert np.isfinite(found["macro_map"]).all()
     labels[0, 2] = 0
     assert "ap/Western" not in intervals(labels, scores, chosen, GENRES, np.arange(30))
+
+
+@pytest.mark.filterwarnings("error")
+def test_resamples_without_any_genre_do_not_count():
+    labels = np.zeros((10, 3), dtype=np.int8)
+    labels[0, 0] = 1
+    scores = np.tile(np.linspace(0.9, 0.1, 10)[:, None], 3)
+    found = intervals(labels, scores, scores > 0.5, GENRES, np.arange(10))
+    # Wherever the one poster is drawn, it comes first.
+    assert found["macro_map"] == found["ap/Comedy"] == (1, 1)
+    assert found["top1"][0] == 0
