@@ -9,9 +9,11 @@ import math
 import warnings
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+from simplejpeg import decode_jpeg, decode_jpeg_header
 
 from marquee.errors import InvalidImage, UsageError
 
@@ -25,6 +27,9 @@ FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
 
 # Pillow warns of large images; ours are refused by our own, lower bound.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+# Training, ingestion and the server decode on every core already; threads below would only wait.
+cv2.setNumThreads(1)
 
 _HUE_ANGLES = 2 * np.pi * np.arange(256) / 255
 _HUES = np.sin(_HUE_ANGLES), np.cos(_HUE_ANGLES)
@@ -79,7 +84,7 @@ class Attributes:
     """Circular mean of the HSV hue, weighted by saturation (0 and 1 are both red)."""
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: bytes) -> NDArray[np.uint8]:
     """Decode a poster to 8-bit RGB.
 
     CMYK, 16-bit, palette and grey images are converted; transparency is laid on white; the EXIF
@@ -89,7 +94,7 @@ def decode(data: bytes) -> Image.Image:
         data: The bytes of a JPEG, PNG or WebP file.
 
     Returns:
-        The image in mode RGB.
+        Bytes of shape [H, W, 3].
 
     Raises:
         InvalidImage: The bytes are no such image, are damaged, or have too many or too few pixels.
@@ -109,9 +114,12 @@ def decode(data: bytes) -> Image.Image:
             remedy=f"give a poster with sides of {MIN_SIDE} px or more",
         )
     try:
-        # In place, and converted only if need be: each copy of the pixels costs time.
-        ImageOps.exif_transpose(image, in_place=True)
-        return _to_rgb(image)
+        pixels = _plain_jpeg(data, image)
+        if pixels is None:
+            # In place, and converted only if need be: each copy of the pixels costs time.
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels = np.asarray(_to_rgb(image))
+        return pixels
     except Exception as error:
         # Pillow's decoders raise a dozen types for damaged files, SyntaxError among them.
         raise InvalidImage(
@@ -147,6 +155,30 @@ def describe(data: bytes) -> str:
     return "unknown data"
 
 
+def _plain_jpeg(data: bytes, image: Image.Image) -> NDArray[np.uint8] | None:
+    """Decode a JPEG in little more than half of Pillow's time, to the same pixels.
+
+    Args:
+        data: The bytes of any image.
+        image: The image as Pillow has opened it.
+
+    Returns:
+        Bytes of shape [H, W, 3]; None if this is no JPEG, is not flawless, or needs more than
+        decoding: then Pillow has to say what becomes of it.
+    """
+    if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+        return None
+    try:
+        # Both have to see the same size: it is Pillow's that was found small enough.
+        if decode_jpeg_header(data)[:2] != (image.height, image.width):
+            return None
+        pixels: NDArray[np.uint8] = decode_jpeg(data)
+    except Exception:
+        return None
+    turned = image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+    return None if turned else pixels
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         # `convert` would clip 16-bit values at 255 instead of scaling them.
@@ -159,18 +191,27 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def resize(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Stretch an RGB image to a model's input (antialiased bilinear).
+def resize(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Stretch an RGB image to a model's input.
+
+    Of a side that shrinks, each new pixel is the mean of what it covers, so that fine patterns turn
+    grey. It covers two pixels at least: a side that shrinks by less is enlarged first (cubic). A
+    side that grows is interpolated linearly.
 
     Args:
-        image: A decoded poster.
+        image: A decoded poster [h, w, 3].
         preprocessing: The model's input.
 
     Returns:
         Bytes of shape [H, W, 3].
     """
-    size = (preprocessing.width, preprocessing.height)
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR), dtype=np.uint8)
+    new = (preprocessing.width, preprocessing.height)
+    sides = list(zip(image.shape[1::-1], new, strict=True))
+    dense = [max(old, 2 * new) if old > new else old for old, new in sides]
+    # Averaged in a step of its own: OpenCV would average neither side if one of them grew.
+    resized = cv2.resize(image, dense, interpolation=cv2.INTER_CUBIC)
+    resized = cv2.resize(resized, [min(side) for side in sides], interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(resized, new, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def preprocess(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -189,16 +230,16 @@ def preprocess(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     return resize(decode(data), preprocessing)
 
 
-def measure(image: Image.Image) -> Attributes:
+def measure(image: NDArray[np.uint8]) -> Attributes:
     """Measure a decoded poster, on a thumbnail of 64 x 96 px.
 
     Args:
-        image: An image in mode RGB.
+        image: A decoded poster [H, W, 3].
 
     Returns:
         Its attributes.
     """
-    thumbnail = image.resize((64, 96), Image.Resampling.BOX)
+    thumbnail = Image.fromarray(image).resize((64, 96), Image.Resampling.BOX)
     luma = np.asarray(thumbnail.convert("L"), dtype=np.float64) / 255
     hsv = np.asarray(thumbnail.convert("HSV"))
     saturation = hsv[..., 1] / 255.0

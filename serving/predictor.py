@@ -53,7 +53,7 @@ class PosterGenreModel(Model):
         super().__init__(MODEL_NAME)
         self._bundle_uri = bundle_uri
         self._records = records
-        # Not more than cores: a large poster takes 150 MB while it is decoded.
+        # Not more than cores: a large poster takes 200 MB while it is decoded.
         self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "predict")
 
     def load(self) -> bool:
@@ -134,7 +134,8 @@ class PosterGenreModel(Model):
         except InvalidImage as error:
             raise InvalidInstance(index, error.message, error.remedy) from error
         pixels = resize(image, self._preprocessing)
-        return _Poster(instance, image.size, measure(image), pixels)
+        height, width = image.shape[:2]
+        return _Poster(instance, (width, height), measure(image), pixels)
 
     def _run(self, posters: list[_Poster]) -> list[tuple[_Poster, Prediction]]:
         predictions = self._runner.predict(np.stack([poster.pixels for poster in posters]))

@@ -32,7 +32,7 @@ class Change:
 def _jpeg(image: Image.Image) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=50)
-    return decode(buffer.getvalue())
+    return Image.fromarray(decode(buffer.getvalue()))
 
 
 def _brightness(factor: float) -> Callable[[Image.Image], Image.Image]:
@@ -122,13 +122,13 @@ class BehaviourTest:
         """Test those of some posters that were drawn."""
         for row, data in zip(seen.rows, seen.data, strict=True):
             if row in self._rows:
-                self._seen.append(self._try(decode(data)))
+                self._seen.append(self._try(Image.fromarray(decode(data))))
 
     def _try(self, image: Image.Image) -> NDArray[np.float64]:
         """Give the probabilities of a poster, and of each change of it [1 + changes, G]."""
         variants = [image, *(change.make(image) for change in CHANGES)]
         preprocessing = self._engine.bundle.info.preprocessing
-        inputs = np.stack([resize(variant, preprocessing) for variant in variants])
+        inputs = np.stack([resize(np.asarray(variant), preprocessing) for variant in variants])
         return self._engine.probabilities(inputs)
 
     def result(self) -> Behaviour:

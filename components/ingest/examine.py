@@ -8,6 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import imagehash
+from PIL import Image
 
 from components.ingest.source import Item, Kept, Offer, Skipped
 from marquee.catalog import Poster, Refusal
@@ -39,13 +40,14 @@ def examine(offer: Offer, held: str, source: str) -> Poster | Kept | Refusal:
         if offer.facts.digest(data) == held:
             return Kept(offer.facts.poster_id)
         image = decode(data)
+        height, width = image.shape[:2]
         return Poster(
             facts=offer.facts,
             data=data,
-            perceptual_hash=str(imagehash.phash(image)),
+            perceptual_hash=str(imagehash.phash(Image.fromarray(image))),
             mode=mode_of(data),
-            width=image.width,
-            height=image.height,
+            width=width,
+            height=height,
             attributes=measure(image),
         )
     except InvalidImage as error:

@@ -239,7 +239,7 @@ class PosterDataset(Dataset[Tensor | MarqueeError]):
             pixels = augment(image, self._preprocessing, random)
         return torch.from_numpy(pixels[:, ::-1].copy() if self._mirrored else pixels.copy())
 
-    def _image(self, row: int) -> tuple[str, Image.Image]:
+    def _image(self, row: int) -> tuple[str, NDArray[np.uint8]]:
         poster_id, part, offset, size, sha256 = (column[row] for column in self._places)
         data = self._catalog.read_image(part, int(offset), int(size))
         if hashlib.sha256(data).hexdigest() != sha256:
@@ -334,22 +334,22 @@ def random_for(seed: int, epoch: int, poster_id: str, copy: int = 0) -> np.rando
 
 
 def augment(
-    image: Image.Image, preprocessing: Preprocessing, random: np.random.Generator
+    image: NDArray[np.uint8], preprocessing: Preprocessing, random: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Vary a poster as reprints and scans vary: trimmed, mirrored, paler, flatter or darker.
 
     Args:
-        image: A decoded poster.
+        image: A decoded poster [h, w, 3].
         preprocessing: The network's input.
         random: Where chance comes from.
 
     Returns:
         The network's input [H, W, 3] for a poster with the same genres.
     """
-    size = np.array(image.size)
+    size = np.array(image.shape[1::-1])
     kept = size * random.uniform(0.84, 1.0, size=2)
     left, top = random.uniform(0, 1, size=2) * (size - kept)
-    trimmed = image.crop((int(left), int(top), int(left + kept[0]), int(top + kept[1])))
+    trimmed = image[int(top) : int(top + kept[1]), int(left) : int(left + kept[0])]
     # Colours are varied after resizing: there are far fewer pixels then.
     small = Image.fromarray(resize(trimmed, preprocessing))
     if random.random() < 0.5:

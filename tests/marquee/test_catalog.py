@@ -36,13 +36,14 @@ def make_poster(number, **changes):
         "licence": "CC0-1.0",
     } | changes
     image = decode(data)
+    height, width = image.shape[:2]
     return Poster(
         facts=Facts(**facts),
         data=data,
         perceptual_hash="00ff00ff00ff00ff",
         mode="RGB",
-        width=image.width,
-        height=image.height,
+        width=width,
+        height=height,
         attributes=measure(image),
     )
 

@@ -19,9 +19,8 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images(bundle):
-    return np.stack(
-        [resize(noise_poster(number), bundle.info.preprocessing) for number in range(16)]
-    )
+    posters = [np.asarray(noise_poster(number)) for number in range(16)]
+    return np.stack([resize(poster, bundle.info.preprocessing) for poster in posters])
 
 
 def test_the_outputs_are_the_models(bundle, images):

@@ -7,10 +7,10 @@ import zlib
 import numpy as np
 import pytest
 from helpers import encode, noise_poster
-from PIL import Image
+from PIL import Image, ImageOps
 
 from marquee.errors import InvalidImage
-from marquee.images import Preprocessing, decode, measure, preprocess
+from marquee.images import Preprocessing, decode, measure, preprocess, resize
 
 RED = (200, 30, 30)
 
@@ -68,18 +68,18 @@ CONVERTED = {
 def test_accepted_images_become_rgb(name):
     data, colour = CONVERTED[name]
     image = decode(data)
-    assert image.mode == "RGB"
-    assert np.allclose(np.asarray(image)[2, 2], colour, atol=6)
+    assert (image.shape, image.dtype) == ((30, 20, 3), np.uint8)
+    assert np.allclose(image[2, 2], colour, atol=6)
 
 
 def test_transparency_is_laid_on_white():
-    assert decode(encode(_transparent(), "PNG")).getpixel((2, 28)) == (255, 255, 255)
+    assert decode(encode(_transparent(), "PNG"))[28, 2].tolist() == [255, 255, 255]
 
 
 def test_exif_orientation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert decode(encode(_flat(), "JPEG", exif=exif)).size == (30, 20)
+    assert decode(encode(_flat(), "JPEG", exif=exif)).shape == (20, 30, 3)
 
 
 UPRIGHT = np.arange(20 * 30, dtype=np.uint8).reshape(30, 20)
@@ -104,8 +104,63 @@ def test_every_orientation_is_applied_whatever_the_format(format, mode, orientat
     exif[0x0112] = orientation
     image = Image.fromarray(UPRIGHT).convert(mode)
     options = {"lossless": True} if format == "WEBP" else {}
-    pixels = np.asarray(decode(encode(image, format, exif=exif, **options)))
+    pixels = decode(encode(image, format, exif=exif, **options))
     assert np.array_equal(pixels, np.stack([ORIENTED[orientation]] * 3, axis=-1))
+
+
+def _photo(**options):
+    """A JPEG with as much detail as photographs have, of sides that are no whole blocks."""
+    image = np.asarray(noise_poster(1, 93, 131)).astype(int)
+    grain = np.random.default_rng(0).integers(-20, 20, image.shape)
+    detailed = Image.fromarray((image + grain).clip(0, 255).astype(np.uint8))
+    return encode(detailed.convert(options.pop("mode", "RGB")), **options)
+
+
+def _oriented(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return _photo(exif=exif)
+
+
+def _flipped_bit(data):
+    """Damage that shows in the picture only: no code is invalid, no byte is missing."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 16]) + data[middle + 1 :]
+
+
+def _jpeg_of_size(width, height):
+    """A JPEG that says it is larger than it is."""
+    data = _photo()
+    frame = data.index(b"\xff\xc0") + 5
+    return data[:frame] + struct.pack(">HH", height, width) + data[frame + 4 :]
+
+
+JPEGS = {
+    "baseline": _photo(),
+    "progressive": _photo(progressive=True),
+    "full colour": _photo(subsampling="4:4:4"),
+    "half colour": _photo(subsampling="4:2:2", progressive=True),
+    "low quality": _photo(quality=10),
+    "stored as RGB": _photo(keep_rgb=True),
+    "grey": _photo(mode="L"),
+    "cmyk": _photo(mode="CMYK"),
+    "restart markers": _photo(restart_marker_blocks=3),
+    "upright": _oriented(1),
+    "on its side": _oriented(6),
+    "oriented by nonsense": _oriented(200),
+    "bytes after its end": _photo() + b"<html>" * 50,
+    "a flipped bit": _flipped_bit(_photo()),
+    "a flipped bit, progressive": _flipped_bit(_photo(progressive=True)),
+    "less than it says": _jpeg_of_size(93, 600),
+    "zeros amid its codes": _photo()[:3000] + bytes(60) + _photo()[3060:],
+}
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_jpegs_are_decoded_to_the_pixels_that_pillow_gives(name):
+    data = JPEGS[name]
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert np.array_equal(decode(data), expected)
 
 
 def _bomb():
@@ -127,6 +182,8 @@ REFUSED = {
     "text": (b"hello there, this is no image", "unknown data"),
     "bomb": (_bomb(), "too large"),
     "above our limit": (_png(9_000, 9_000, 8, 0, bytes(1000)), "too large"),
+    "jpeg above our limit": (_jpeg_of_size(9_000, 9_000), "too large"),
+    "jpeg without its last byte": (_photo()[:-1], "damaged"),
     "pixel": (encode(Image.new("RGB", (1, 1)), "PNG"), "1 x 1 px"),
     "truncated jpeg": (_whole()[: len(_whole()) // 2], "damaged"),
     "garbled png": (_garbled(encode(noise_poster(2), "PNG")), "damaged"),
@@ -151,14 +208,71 @@ def test_the_whole_poster_is_stretched_to_the_input():
     assert array[20, 29].tolist() == [0, 0, 255]
 
 
+def _pattern(width, height, chequered):
+    x, y = np.arange(width), np.arange(height)[:, None]
+    on = (x + y if chequered else x + 0 * y) % 2
+    return np.repeat((255 * on).astype(np.uint8)[..., None], 3, axis=2)
+
+
+FINE_PATTERNS = {
+    # width, height, chequered, and what may be left of the contrast: an odd number of stripes is
+    # never grey on average, nor are details that are hardly smaller than the new pixels.
+    "half as wide": (128, 96, False, 0.01),
+    "half as large": (128, 192, True, 0.01),
+    "a third, stripes": (192, 288, False, 1 / 3),
+    "a third, chequered": (192, 288, True, 1 / 9),
+    "a fifth, chequered": (320, 480, True, 1 / 25),
+    "3.3 times smaller": (211, 317, True, 0.1),
+    "1.9 times smaller": (122, 182, True, 0.1),
+    "1.5 times smaller": (96, 144, True, 0.1),
+    "1.14 times smaller": (73, 109, True, 0.45),
+    "narrower and higher": (192, 48, False, 1 / 3),
+}
+
+
+@pytest.mark.parametrize("name", FINE_PATTERNS)
+def test_fine_patterns_turn_grey(name):
+    width, height, chequered, left = FINE_PATTERNS[name]
+    resized = resize(_pattern(width, height, chequered), Preprocessing(height=96, width=64))
+    contrast = np.abs(resized - 127.5).max() / 127.5
+    assert contrast < left + 0.01
+    assert resized.mean() == pytest.approx(127.5, abs=1)
+
+
+SIZES = {
+    "as it is": (64, 96),
+    "a little smaller": (70, 101),
+    "much smaller": (500, 750),
+    "larger": (23, 40),
+    "narrower and higher": (90, 50),
+    "wider and lower": (50, 200),
+    "one side stays": (64, 131),
+    "a strip": (16, 5_000),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_resizing_moves_nothing(name):
+    size = Preprocessing(height=96, width=64)
+    image = np.asarray(noise_poster(5, *SIZES[name]))
+    resized = resize(image, size)
+    assert resized.shape == (96, 64, 3)
+    turned = resize(np.ascontiguousarray(image[::-1, ::-1]), size)[::-1, ::-1]
+    assert np.abs(resized.astype(int) - turned).max() <= 2
+    expected = np.asarray(Image.fromarray(image).resize((64, 96), Image.Resampling.BILINEAR))
+    assert np.abs(resized.astype(int) - expected).mean() < 3
+
+
+def test_an_image_of_the_right_size_stays_as_it_is():
+    image = np.asarray(noise_poster(5, 64, 96))
+    resized = resize(image, Preprocessing(height=96, width=64))
+    assert np.array_equal(resized, image)
+    assert not np.shares_memory(resized, image)
+
+
 def test_attributes_of_plain_colours():
-    red = measure(_flat(colour=(255, 0, 0)))
+    red = measure(np.asarray(_flat(colour=(255, 0, 0))))
     assert (red.saturation, red.contrast) == (1.0, 0.0)
     assert min(red.hue, 1 - red.hue) < 0.01
     assert red.brightness == pytest.approx(0.299, abs=0.01)
-    assert measure(_flat(colour=(0, 0, 255))).hue == pytest.approx(2 / 3, abs=0.01)
-
-
-def test_decoding_does_not_depend_on_the_file_object():
-    data = _whole()
-    assert np.array_equal(np.asarray(decode(data)), np.asarray(Image.open(io.BytesIO(data))))
+    assert measure(np.asarray(_flat(colour=(0, 0, 255)))).hue == pytest.approx(2 / 3, abs=0.01)

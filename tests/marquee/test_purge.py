@@ -30,6 +30,7 @@ def make_poster(name, picture, **changes):
     """A poster whose image is chosen by a number: the same number, the same bytes."""
     data = encode(noise_poster(picture))
     image = decode(data)
+    height, width = image.shape[:2]
     facts = {
         "poster_id": name,
         "film_id": f"film-{name}",
@@ -44,8 +45,8 @@ def make_poster(name, picture, **changes):
         data=data,
         perceptual_hash="00ff00ff00ff00ff",
         mode="RGB",
-        width=image.width,
-        height=image.height,
+        width=width,
+        height=height,
         attributes=measure(image),
     )
 
