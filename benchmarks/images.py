@@ -29,7 +29,7 @@ from marquee.images import Preprocessing, decode, preprocess, resize
 
 SHARD = Path(__file__).parents[2] / "shared/data/posters/images-00.tar"
 DRAWN_WIDTH = 185
-SIZES = (Preprocessing(height=240, width=160), Preprocessing(height=144, width=96))
+SIZES = (Preprocessing(height=256, width=176), Preprocessing(height=144, width=96))
 """The default inputs of vgg16 and custom_cnn."""
 
 TURN = 20

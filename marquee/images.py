@@ -23,6 +23,9 @@ MAX_PIXELS = 50_000_000
 MIN_SIDE = 16
 """Posters with a shorter side (px) are refused: a tracking pixel is no poster."""
 
+REVISION = 2
+"""Raised when the same bytes and preprocessing give other pixels: cached features depend on it."""
+
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
 
 # Pillow warns of large images; ours are refused by our own, lower bound.
@@ -30,6 +33,9 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # Training, ingestion and the server decode on every core already; threads below would only wait.
 cv2.setNumThreads(1)
+
+_STRIP = 256
+"""Rows of an image that are copied at a time."""
 
 _HUE_ANGLES = 2 * np.pi * np.arange(256) / 255
 _HUES = np.sin(_HUE_ANGLES), np.cos(_HUE_ANGLES)
@@ -118,7 +124,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         if pixels is None:
             # In place, and converted only if need be: each copy of the pixels costs time.
             ImageOps.exif_transpose(image, in_place=True)
-            pixels = np.asarray(_to_rgb(image))
+            pixels = _pixels(_to_rgb(image))
         return pixels
     except Exception as error:
         # Pillow's decoders raise a dozen types for damaged files, SyntaxError among them.
@@ -177,6 +183,15 @@ def _plain_jpeg(data: bytes, image: Image.Image) -> NDArray[np.uint8] | None:
         return None
     turned = image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
     return None if turned else pixels
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Copy an RGB image strip by strip: Pillow would hold all of a large one twice more."""
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    for top in range(0, image.height, _STRIP):
+        strip = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
+        pixels[top : top + _STRIP] = np.asarray(strip)
+    return pixels
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

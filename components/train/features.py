@@ -23,7 +23,7 @@ from components.train.settings import TrainSettings
 from components.train.weights import digest
 from components.train.world import World
 from marquee import feature_cache
-from marquee.images import Preprocessing
+from marquee.images import REVISION, Preprocessing
 from marquee.log import progress
 
 logger = logging.getLogger(__name__)
@@ -158,6 +158,7 @@ class FrozenPart:
             "preprocessing": asdict(self._preprocessing),
             "precision": "bf16" if native else self._settings.precision,
             "mirrored": mirrored,
+            "pixels": REVISION,
             "by_way_of": self._below._last if self._below else 0,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
