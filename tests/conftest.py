@@ -113,7 +113,7 @@ def drawn_split(drawn_catalog: str, tmp_path_factory: pytest.TempPathFactory) ->
 
 TINY = {
     "custom_cnn": {"height": 48, "width": 32, "epochs": 4, "batch_size": 16, "workers": 0},
-    "vgg16": {"height": 48, "width": 32, "epochs": 3},
+    "vgg16": {"height": 48, "width": 32, "epochs": 3, "fine_tune_epochs": 1},
 }
 """Networks that train in seconds."""
 

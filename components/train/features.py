@@ -33,37 +33,65 @@ _SAVE_EVERY = 256
 
 
 class Features:
-    """Inputs of the part of a network that trains: cached features of the part that does not.
+    """Inputs of a network that does not vary: cached features, as they are.
+
+    Args:
+        view: The features of N posters.
+    """
+
+    def __init__(self, view: "View") -> None:
+        self._view = view
+
+    def batches(self, turns: Sequence[Sequence[Turn]]) -> Generator[Tensor, None, None]:
+        """Give the features [B, ...] of each batch of posters."""
+        for batch in turns:
+            yield torch.from_numpy(np.stack([self._view[row] for _, row, _ in batch]))
+
+
+class VariedFeatures:
+    """Cached features of posters that are mirrored and trimmed as chance has it, to train on.
+
+    Chance is drawn from (seed, epoch, poster_id, copy), as in `PosterDataset`.
 
     Args:
         plain: The features of the N posters.
-        mirrored: Those of the posters mirrored; training then takes either, as chance has it.
+        mirrored: Those of the posters mirrored, if training is to take either.
         poster_ids: N ids.
+        crop: The most that is trimmed of each side of a feature map (0..1).
         seed: What chance begins from.
     """
 
     def __init__(
         self,
         plain: "View",
-        mirrored: "View | None" = None,
-        poster_ids: Sequence[str] = (),
-        seed: int = 0,
+        mirrored: "View | None",
+        poster_ids: Sequence[str],
+        crop: float,
+        seed: int,
     ) -> None:
-        self._plain, self._mirrored = plain, mirrored
+        self._views = (plain, mirrored or plain)
         self._poster_ids = poster_ids
+        self._crop = crop
         self._seed = seed
 
     def batches(self, turns: Sequence[Sequence[Turn]]) -> Generator[Tensor, None, None]:
-        """Give the features [B, ...] of each batch of posters."""
+        """Give the features [B, ...] of each batch; all of a batch are trimmed to one size."""
         for batch in turns:
-            yield torch.from_numpy(np.stack([self._one(turn) for turn in batch]))
+            kept = 1 - self._crop * self._random(batch[0]).random()
+            yield torch.from_numpy(np.stack([self._one(turn, kept) for turn in batch]))
 
-    def _one(self, turn: Turn) -> NDArray[np.float32]:
+    def _one(self, turn: Turn, kept: float) -> NDArray[np.float32]:
+        random = self._random(turn)
+        features = self._views[random.random() < 0.5][turn[1]]
+        sides = np.array(features.shape[1:], dtype=np.int64)
+        sizes = np.ceil(kept * sides).astype(np.int64)
+        starts = random.integers(0, sides - sizes, endpoint=True)
+        window = [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+        return features[:, *window] if window else features
+
+    def _random(self, turn: Turn) -> np.random.Generator:
         epoch, row, copy = turn
-        if self._mirrored is None:
-            return self._plain[row]
-        chance = random_for(self._seed, epoch, self._poster_ids[row], copy).random()
-        return (self._mirrored if chance < 0.5 else self._plain)[row]
+        return random_for(self._seed, epoch, self._poster_ids[row], copy)
 
 
 class View:

@@ -5,6 +5,8 @@ normalised, projected to the embedding, and from there to one logit a genre. At 
 that is one linear map, so each logit is a bias plus a sum over places: the evidence maps.
 """
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +36,7 @@ class EvidenceHead(nn.Module):
         self, channels: int, genres: int, dropout: float, predicts_era: bool = False
     ) -> None:
         super().__init__()
+        self._started = False
         self.pool = Pool()
         self.normalise = nn.BatchNorm1d(2 * channels)
         self.dropout = nn.Dropout(dropout)
@@ -42,10 +45,20 @@ class EvidenceHead(nn.Module):
         self.era = nn.Linear(EMBEDDING_SIZE, len(ERAS)) if predicts_era else None
 
     def start(self, mean: Tensor, variance: Tensor) -> None:
-        """Begin with the mean and the variance of pooled features [2C] that do not change."""
+        """Normalise by this mean and variance of pooled features [2C] from now on.
+
+        Else each batch is normalised by its own in training.
+        """
         assert self.normalise.running_mean is not None and self.normalise.running_var is not None
         self.normalise.running_mean.copy_(mean)
         self.normalise.running_var.copy_(variance)
+        self._started = True
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode."""
+        super().train(mode)
+        self.normalise.train(mode and not self._started)
+        return self
 
     def hidden(self, pooled: Tensor) -> Tensor:
         """Project pooled features [N, 2C] to what the logits are made from: the embedding."""

@@ -75,6 +75,7 @@ def loss_of(outputs: Tensor, batch: Batch, positives: Tensor, settings: TrainSet
     genres = batch.labels.shape[1]
     smoothing = settings.label_smoothing
     labels = batch.labels * (1 - smoothing) + smoothing / 2
+    positives = positives**settings.positive_power
     losses = LOSSES[settings.loss](outputs[:, :genres], labels, positives, settings)
     total = (losses * batch.weights).sum()
     if settings.era_weight:

@@ -59,6 +59,10 @@ class TrainSettings:
     """Decay a step of the weights' moving average that is kept; 0 keeps the weights themselves."""
     mirror: bool = False
     """Of cached features, take those of the mirrored poster half of the time."""
+    crop: float = 0.0
+    """The most that is trimmed of each side of a cached feature map in fine-tuning (0..1)."""
+    positive_power: float = 1.0
+    """Exponent of the split plan's weights of positive labels; 0 lets all count alike."""
     fine_tune_epochs: int = 0
     """Passes that train a pretrained network's last block with the head; 0 leaves it frozen."""
     fine_tune_rate: float = 1e-4
@@ -105,6 +109,8 @@ class TrainSettings:
             ("mixup", 0.0, 10.0),
             ("era_weight", 0.0, 100.0),
             ("ema", 0.0, 0.9999),
+            ("crop", 0.0, 0.9),
+            ("positive_power", 0.0, 4.0),
             ("fine_tune_epochs", 0, 10_000),
             ("fine_tune_rate", 1e-7, 10.0),
             ("fine_tune_patience", 1, 10_000),

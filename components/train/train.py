@@ -21,7 +21,7 @@ from components.train.checkpoints import Checkpoints
 from components.train.cross_validation import CrossValidation
 from components.train.data import Inputs, PosterDataset, Posters, Regimen, Subset, read_subset
 from components.train.export import export
-from components.train.features import Features, FrozenPart
+from components.train.features import Features, FrozenPart, VariedFeatures
 from components.train.head import EvidenceHead
 from components.train.loop import Task, Trainer
 from components.train.model import PosterModel
@@ -241,11 +241,13 @@ class _Training:
     ) -> NDArray[np.float32]:
         """Train a part of the network; give the outputs [N, ...] for the validation posters."""
         whole = phase.frozen == len(self._model.backbone)
+        # What computes features has no process beside it.
+        torch.set_num_threads(self._world.cores)
+        inputs = self._inputs(phase, frozen)
         # Splitting a head over threads, or a network over more threads than there are cores beside
         # the processes that decode, costs more than it saves.
         busy = 0 if frozen else phase.settings.workers
         torch.set_num_threads(1 if whole else max(1, self._world.cores - busy))
-        inputs = self._inputs(phase, frozen)
         part = self._model.trained_part(phase.frozen)
         task = Task(
             module=part,
@@ -283,8 +285,9 @@ class _Training:
         if phase.frozen == len(self._model.backbone) and isinstance(head, EvidenceHead):
             head.start(*plain.moments())
         names = train_split.frame["poster_id"].tolist()
+        settings = phase.settings
         return {
-            TRAIN: Features(plain, mirrored, names, phase.settings.seed),
+            TRAIN: VariedFeatures(plain, mirrored, names, settings.crop, settings.seed),
             VALIDATION: Features(frozen.view(validation)),
         }
 

@@ -37,6 +37,7 @@ _OVERRIDES: dict[str, Any] = {
     "train.vgg16.height": 48,
     "train.vgg16.width": 32,
     "train.vgg16.epochs": 5,
+    "train.vgg16.fine_tune_epochs": 1,
 }
 _SHOWN = 8
 

@@ -21,6 +21,7 @@ TINY = {
     "train.vgg16.height": 32,
     "train.vgg16.width": 32,
     "train.epochs": 2,
+    "train.vgg16.fine_tune_epochs": 1,
     "train.workers": 0,
     "validate.min_posters": 20,
 }

@@ -97,6 +97,12 @@ ARCHITECTURE = Architecture(
         learning_rate=1e-3,
         weight_decay=1e-1,
         dropout=0.8,
+        ema=0.995,
+        positive_power=0.0,
         mirror=True,
+        crop=0.3,
+        fine_tune_epochs=8,
+        fine_tune_patience=8,
+        default_precision="int8",
     ),
 )

@@ -26,6 +26,18 @@ def test_maps_and_bias_add_up_to_the_logits(head):
     assert torch.allclose(explained, logits, atol=1e-5)
 
 
+def test_once_started_it_normalises_by_what_it_was_given(head):
+    pooled = torch.randn(5, 12)
+    mean, variance = torch.randn(12), torch.rand(12) + 0.5
+    head.start(mean, variance)
+    head.train()
+    expected = (pooled - mean) / torch.sqrt(variance + head.normalise.eps)
+    found = (head.normalise(pooled) - head.normalise.bias) / head.normalise.weight
+    assert head.dropout.training
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.equal(head.normalise.running_mean, mean)
+
+
 @torch.no_grad()
 def test_ties_share_the_credit(head):
     features = torch.ones(1, 6, 2, 2)

@@ -176,6 +176,15 @@ def test_a_masked_label_changes_no_weight_and_a_weighed_one_by_its_share():
     assert gradient([1.0, 0.5]) == [-0.5, -0.25]
 
 
+def test_weights_of_positives_can_be_tempered():
+    logits = torch.zeros(1, 2)
+    batch = batch_of([[1.0, 0.0]], [[1.0, 1.0]])
+    weights = torch.tensor([9.0, 9.0])
+    for power, expected in ((1.0, 10), (0.5, 4), (0.0, 2)):
+        loss = loss_of(logits, batch, weights, settings_of(positive_power=power))
+        assert float(loss) == pytest.approx(expected * np.log(2), rel=1e-5)
+
+
 def test_the_asymmetric_loss_forgives_easy_negatives_only():
     logits = torch.tensor([[-4.0, 0.0, 4.0]])
     ones = torch.ones(3)

@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from components.train.architectures import NAMES, architecture
 from components.train.data import augment, random_for, read_subset
-from components.train.features import FrozenPart
+from components.train.features import FrozenPart, VariedFeatures, View
 from components.train.settings import TrainSettings, resolve_settings
 from components.train.train import Order, train
 from components.train.world import World
-from marquee import licences
+from marquee import feature_cache, licences
 from marquee.bundle import load
 from marquee.catalog import Catalog, CatalogWriter
 from marquee.engine import Engine
@@ -155,6 +155,56 @@ def test_features_of_features_are_those_of_posters(vgg16, drawn_catalog, drawn_s
     assert sum(given) == len(subset)
     straight = rows_of(part(len(model.backbone)).view(subset))
     assert by_way == pytest.approx(straight, rel=1e-2, abs=1e-2)
+
+
+@pytest.fixture
+def numbered():
+    """Feature maps [2, 8, 6] of four posters, plain and mirrored: no number occurs twice."""
+    numbers = np.arange(4 * 2 * 8 * 6, dtype=np.float16).reshape(4, 2, 8, 6)
+    names = ["a", "b", "c", "d"]
+    views = []
+    for values in (numbers, -1 - numbers):
+        records = np.empty(4, [("sha256", "S64"), ("features", "f2", (2, 8, 6))])
+        records["sha256"], records["features"] = names, values
+        places = {name: (0, row) for row, name in enumerate(names)}
+        views.append(View(feature_cache.Stored([records], places), names))
+    return views
+
+
+def windows(inputs, epoch):
+    """The batches of an epoch, as lists of arrays."""
+    turns = [[(epoch, 0, 0), (epoch, 1, 0)], [(epoch, 2, 0), (epoch, 3, 0), (epoch, 0, 1)]]
+    return [array for batch in inputs.batches(turns) for array in batch.numpy()]
+
+
+def test_feature_maps_are_mirrored_and_trimmed_as_chance_has_it(numbered):
+    plain, mirrored = numbered
+    inputs = VariedFeatures(plain, mirrored, ["a", "b", "c", "d"], 0.5, 3)
+    seen, sizes = set(), set()
+    for epoch in range(40):
+        for row, found in zip((0, 1, 2, 3, 0), windows(inputs, epoch), strict=True):
+            source = (plain if found.min() >= 0 else mirrored)[row]
+            corner = np.argwhere(source == found[0, 0, 0])[0][1:]
+            height, width = found.shape[1:]
+            top, left = corner
+            assert np.array_equal(source[:, top : top + height, left : left + width], found)
+            seen.add((found.min() >= 0, top, left))
+            sizes.add((height, width))
+    assert {height for height, _ in sizes} == {5, 6, 7, 8}
+    assert {width for _, width in sizes} == {4, 5, 6}
+    assert {view for view, _, _ in seen} == {True, False}
+    assert {top for _, top, _ in seen} == set(range(4))
+    again = windows(VariedFeatures(plain, mirrored, ["a", "b", "c", "d"], 0.5, 3), 7)
+    assert all(map(np.array_equal, windows(inputs, 7), again))
+
+
+def test_features_are_left_as_they_are_unless_asked(numbered):
+    plain, _ = numbered
+    inputs = VariedFeatures(plain, None, ["a", "b", "c", "d"], 0.0, 3)
+    found = windows(inputs, 1)
+    assert all(
+        np.array_equal(plain[row], map_) for row, map_ in zip((0, 1, 2, 3), found, strict=False)
+    )
 
 
 def test_the_moments_of_features(vgg16, drawn_catalog, drawn_split):
