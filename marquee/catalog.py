@@ -18,21 +18,24 @@ import json
 import struct
 import tarfile
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from marquee import storage
 from marquee.contract import check_schema_version, parse_json
 from marquee.eras import UNKNOWN_ERA, era_of
-from marquee.errors import DataError
-from marquee.images import Attributes
+from marquee.errors import DataError, InvalidImage
+from marquee.images import Attributes, decode
 
 SCHEMA_VERSION = 2
 CATALOG_FILE = "catalog.json"
@@ -101,6 +104,8 @@ CONTENT: tuple[str, ...] = (
     "hue",
 )
 """The columns that the digest covers: what a poster is, not when or from where it came."""
+
+_RESTORE = "restore it, or ingest again into a new catalog"
 
 _NOT_CONTENT = ("retrieved_at", "shard_offset")
 """What does not name a part: a writer that was killed writes the same part again, later."""
@@ -324,8 +329,7 @@ class Catalog:
             return read_rows(uri, columns).assign(part=part)
         except FileNotFoundError:
             raise PartMissing(
-                f"{uri} is listed in the catalog but missing",
-                remedy="restore it, or ingest again into a new catalog",
+                f"{uri} is listed in the catalog but missing", remedy=_RESTORE
             ) from None
 
     def part_uri(self, part: str) -> str:
@@ -342,6 +346,69 @@ class Catalog:
         """
         return storage.read_bytes(self.shard_uri(part), shard_offset, shard_offset + size)
 
+    def read_poster(
+        self, poster_id: str, part: str, shard_offset: int, size: int, sha256: str
+    ) -> NDArray[np.uint8]:
+        """Read one poster by a range read, check it, and decode it.
+
+        Args:
+            poster_id: The poster.
+            part: The part it lies in.
+            shard_offset: Where it starts in the shard (bytes).
+            size: Its length (bytes).
+            sha256: Of its bytes, as they were stored.
+
+        Returns:
+            As `pixels`.
+
+        Raises:
+            DataError: As `pixels`; or the shard is missing.
+        """
+        with self._shard_of(poster_id, part):
+            data = self.read_image(part, shard_offset, size)
+        return self.pixels(poster_id, part, sha256, data)
+
+    def pixels(self, poster_id: str, part: str, sha256: str, data: bytes) -> NDArray[np.uint8]:
+        """Decode a poster's bytes if they are those that were stored.
+
+        Args:
+            poster_id: The poster.
+            part: The part it lies in.
+            sha256: Of its bytes, as they were stored.
+            data: Its bytes, as they were read.
+
+        Returns:
+            Bytes of shape [H, W, 3].
+
+        Raises:
+            DataError: The bytes were changed, or are no image.
+        """
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise DataError(
+                f"{self.shard_uri(part)} is damaged: the bytes of the poster {poster_id} are not "
+                "those that were stored",
+                remedy=_RESTORE,
+            )
+        try:
+            return decode(data)
+        except InvalidImage as error:
+            raise DataError(
+                f"the poster {poster_id} in {self.shard_uri(part)} cannot be decoded: "
+                f"{error.message}",
+                remedy="ingest again into a new catalog; its quarantine takes such posters",
+            ) from error
+
+    @contextmanager
+    def _shard_of(self, poster_id: str, part: str) -> Iterator[None]:
+        """Say whose shard it is that is missing."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise PartMissing(
+                f"{self.shard_uri(part)}, which holds the poster {poster_id}, is missing",
+                remedy=_RESTORE,
+            ) from None
+
     def stream_images(self, frame: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
         """Read posters shard by shard, front to back, holding one at a time.
 
@@ -350,10 +417,14 @@ class Catalog:
 
         Yields:
             poster_id and bytes, in the order of the shards.
+
+        Raises:
+            DataError: A shard is missing.
         """
         for part, rows in frame.groupby("part", sort=False):
-            ordered = rows.sort_values("shard_offset")
-            with storage.open_binary(self.shard_uri(str(part))) as stream:
+            ordered, uri = rows.sort_values("shard_offset"), self.shard_uri(str(part))
+            first = ordered["poster_id"].iloc[0]
+            with self._shard_of(first, str(part)), storage.open_binary(uri) as stream:
                 for poster_id, offset, size in ordered[
                     ["poster_id", "shard_offset", "size"]
                 ].itertuples(index=False):

@@ -15,7 +15,7 @@ from marquee.licences import check_not_expired
 from marquee.profile import ATTRIBUTES
 from marquee.split import TEST, TRAIN, SplitPlan
 
-_TEXTS = ("poster_id", "film_id", "title")
+_TEXTS = ("poster_id", "film_id", "title", "sha256")
 _TEXT = "string[pyarrow]"
 """Texts in one piece of memory, instead of an object each."""
 _COLUMNS = (

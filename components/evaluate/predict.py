@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,11 @@ from numpy.typing import NDArray
 
 from marquee.catalog import Catalog
 from marquee.engine import Engine
-from marquee.images import preprocess
+from marquee.images import Preprocessing, resize
 from marquee.log import progress
 
-PLACE = ("poster_id", "part", "shard_offset", "size")
-"""The columns that tell where a poster's bytes are."""
+PLACE = ("poster_id", "part", "shard_offset", "size", "sha256")
+"""The columns that tell where a poster's bytes are, and that they are the right ones."""
 _BATCH = 8
 
 
@@ -41,18 +42,23 @@ def predict_posters(
     Args:
         engine: Runs the bundle.
         catalog: Holds the posters.
-        frame: N rows with poster_id, part, shard_offset and size.
+        frame: N rows with poster_id, part, shard_offset, size and sha256.
         watch: Is shown every poster once.
 
     Returns:
         Probabilities [N, G] in the order of the rows.
+
+    Raises:
+        DataError: A shard is missing, or a poster in it is damaged.
     """
     info = engine.bundle.info
     outputs = ["logits", *(["maps"] if watch and info.explanation == "maps" else [])]
     result = np.zeros((len(frame), len(info.genres)))
+    posters = _posters(catalog, frame, info.preprocessing)
     with progress("evaluate", len(frame)) as advance:
-        for rows, data in _batches(catalog, frame):
-            images = np.stack([preprocess(item, info.preprocessing) for item in data])
+        while batch := list(islice(posters, _BATCH)):
+            rows, data, inputs = (list(column) for column in zip(*batch, strict=True))
+            images = np.stack(inputs)
             found = engine.infer(images, outputs)
             result[rows] = info.calibration.probabilities(found["logits"])
             if watch:
@@ -61,18 +67,15 @@ def predict_posters(
     return result
 
 
-def _batches(catalog: Catalog, frame: pd.DataFrame) -> Iterator[tuple[list[int], list[bytes]]]:
-    """Give posters some at a time: their row numbers, and their bytes."""
+def _posters(
+    catalog: Catalog, frame: pd.DataFrame, preprocessing: Preprocessing
+) -> Iterator[tuple[int, bytes, NDArray[np.uint8]]]:
+    """Give each poster's row number, its bytes, and what the network gets of it [H, W, 3]."""
     places = frame[list(PLACE)].reset_index(drop=True)
     # In the order of the stream, so that no table from id to row is needed.
     places = places.sort_values(["part", "shard_offset"])
-    rows: list[int] = []
-    data: list[bytes] = []
-    for row, (_, item) in zip(places.index, catalog.stream_images(places), strict=True):
-        rows.append(int(row))
-        data.append(item)
-        if len(rows) == _BATCH:
-            yield rows, data
-            rows, data = [], []
-    if rows:
-        yield rows, data
+    stream = catalog.stream_images(places)
+    facts = places.index, places["part"], places["sha256"]
+    for row, part, sha256, (poster_id, data) in zip(*facts, stream, strict=True):
+        pixels = catalog.pixels(poster_id, part, sha256, data)
+        yield int(row), data, resize(pixels, preprocessing)

@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from components.train.world import World
 from marquee.catalog import Catalog
-from marquee.errors import DataError, MarqueeError
+from marquee.errors import MarqueeError
 from marquee.genres import label_columns, label_matrix
-from marquee.images import Preprocessing, decode, resize
+from marquee.images import Preprocessing, resize
 from marquee.split import SplitPlan
 
 COLUMNS: tuple[str, ...] = (
@@ -241,14 +241,8 @@ class PosterDataset(Dataset[Tensor | MarqueeError]):
 
     def _image(self, row: int) -> tuple[str, NDArray[np.uint8]]:
         poster_id, part, offset, size, sha256 = (column[row] for column in self._places)
-        data = self._catalog.read_image(part, int(offset), int(size))
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise DataError(
-                f"{self._catalog.shard_uri(part)} is damaged: the bytes of the poster {poster_id} "
-                "are not those that were stored",
-                remedy="restore it, or ingest again into a new catalog",
-            )
-        return poster_id, decode(data)
+        image = self._catalog.read_poster(poster_id, part, int(offset), int(size), sha256)
+        return poster_id, image
 
 
 class Inputs(Protocol):

@@ -31,7 +31,7 @@ def posters(drawn_catalog, tmp_path_factory):
     """Some posters as files, and the catalog's rows of them."""
     folder = tmp_path_factory.mktemp("posters")
     catalog = Catalog(drawn_catalog)
-    frame = catalog.frame(["shard_offset", "size"]).head(POSTERS)
+    frame = catalog.frame(["shard_offset", "size", "sha256"]).head(POSTERS)
     for poster_id, data in catalog.stream_images(frame):
         (folder / f"{poster_id}.jpg").write_bytes(data)
     return folder, catalog, frame

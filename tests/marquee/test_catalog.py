@@ -85,6 +85,54 @@ def test_what_goes_in_comes_out_by_row_stream_and_range(uri):
         assert (
             catalog.read_image(place.part, place.shard_offset, place.size) == by_id[place.poster_id]
         )
+        found = catalog.read_poster(
+            place.poster_id, place.part, place.shard_offset, place.size, place.sha256
+        )
+        assert (found == decode(by_id[place.poster_id])).all()
+
+
+def _stored_as(bad):
+    """A catalog that holds bytes under their own sha256, whatever they are."""
+    return lambda uri: write(uri, [dataclasses.replace(make_poster(1), data=bad)])
+
+
+def _overwritten(uri):
+    manifest = write(uri, [make_poster(1)])
+    shard = Catalog(uri).shard_uri(manifest.parts[0])
+    storage.write_bytes(shard, storage.read_bytes(shard)[:-9000] + bytes(9000))
+
+
+def _lost(uri):
+    manifest = write(uri, [make_poster(1)])
+    storage.remove(Catalog(uri).shard_uri(manifest.parts[0]))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        pytest.param(_overwritten, "is damaged: the bytes of the poster p001", id="overwritten"),
+        pytest.param(_lost, "which holds the poster p001, is missing", id="lost"),
+        pytest.param(_stored_as(b"<html>"), "cannot be decoded: not an image", id="no image"),
+        pytest.param(_stored_as(b""), "cannot be decoded: not an image", id="nothing"),
+    ],
+)
+def test_a_poster_that_cannot_be_used_is_named(make, says, uri):
+    make(uri)
+    catalog = Catalog(uri)
+    place = next(catalog.frame().itertuples())
+    places = place.poster_id, place.part, place.shard_offset, place.size, place.sha256
+    for read in (
+        lambda: catalog.read_poster(*places),
+        lambda: [
+            catalog.pixels(poster_id, place.part, place.sha256, data)
+            for poster_id, data in catalog.stream_images(catalog.frame())
+        ],
+    ):
+        with pytest.raises(DataError, match=says) as caught:
+            read()
+        assert catalog.shard_uri(place.part) in caught.value.message
+        assert place.poster_id in caught.value.message
+        assert "ingest again" in caught.value.remedy
 
 
 def test_shards_are_plain_tars(tmp_path):

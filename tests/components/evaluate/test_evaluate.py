@@ -17,6 +17,7 @@ from marquee.decision import decide
 from marquee.engine import Engine
 from marquee.errors import DataError, DataGateFailed
 from marquee.genres import label_columns, label_matrix
+from marquee.images import decode
 from marquee.metrics import score
 from marquee.registry import FileRegistry
 from marquee.settings import BalanceSettings
@@ -27,8 +28,7 @@ from marquee.split import SplitPlan
 def predicted(make_bundle, drawn_catalog, wide_split):
     """The test posters' labels, probabilities and choices, found without the step."""
     plan, bundle, catalog = SplitPlan.read(wide_split), load(make_bundle()), Catalog(drawn_catalog)
-    places = ["shard_offset", "size", *label_columns(plan.genres)]
-    frame = catalog.frame(places)
+    frame = catalog.frame(["shard_offset", "size", "sha256", *label_columns(plan.genres)])
     frame = frame[frame["poster_id"].isin(plan.ids("test"))]
     probabilities = predict_posters(Engine(bundle), catalog, frame)
     chosen, _ = decide(probabilities, bundle.info.thresholds)
@@ -201,12 +201,51 @@ def test_the_registry_keeps_evaluations_of_both_versions(
 
 def test_predictions_come_in_the_order_of_the_rows(make_bundle, drawn_catalog):
     engine, catalog = Engine(load(make_bundle())), Catalog(drawn_catalog)
-    frame = catalog.frame(["shard_offset", "size"])
+    frame = catalog.frame(["shard_offset", "size", "sha256"])
     mixed = np.random.default_rng(0).permutation(len(frame))
     seen = []
     found = predict_posters(engine, catalog, frame.iloc[mixed], lambda some: seen.extend(some.rows))
     assert found == pytest.approx(predict_posters(engine, catalog, frame)[mixed])
     assert sorted(seen) == list(range(len(frame)))
+
+
+def _alter(shard, place):
+    """Change a poster's quantisation table: it still decodes, to other pixels."""
+    data = bytearray(shard.read_bytes())
+    own = slice(place.shard_offset, place.shard_offset + place.size)
+    before = bytes(data[own])
+    data[place.shard_offset + before.index(b"\xff\xdb") + 10] ^= 8
+    assert (decode(bytes(data[own])) != decode(before)).any()
+    shard.write_bytes(data)
+
+
+def _cut(shard, place):
+    with shard.open("r+b") as stream:
+        stream.truncate(place.shard_offset + place.size // 2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        pytest.param(_alter, "is damaged: the bytes of the poster", id="altered"),
+        pytest.param(_cut, "is damaged: the bytes of the poster", id="cut"),
+        pytest.param(lambda shard, _: shard.unlink(), "which holds the poster", id="removed"),
+    ],
+)
+def test_posters_that_are_not_those_stored_are_not_scored(
+    damage, says, make_bundle, drawn_catalog, wide_split, tmp_path
+):
+    folder = shutil.copytree(drawn_catalog, tmp_path / "catalog")
+    frame = Catalog(str(folder)).frame(["shard_offset", "size"])
+    tested = frame[frame["poster_id"].isin(SplitPlan.read(wide_split).ids("test"))]
+    place = next(tested.sort_values(["part", "shard_offset"]).itertuples())
+    shard = folder / "parts" / place.part / "shard.tar"
+    damage(shard, place)
+    with pytest.raises(DataError, match=says) as caught:
+        evaluate(make_bundle(), str(folder), wide_split)
+    assert str(shard) in caught.value.message
+    assert place.poster_id in caught.value.message
+    assert "ingest again" in caught.value.remedy
 
 
 def _other_plan(wide_split, tmp_path, **changes):
