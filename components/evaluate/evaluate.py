@@ -16,7 +16,7 @@ from components.evaluate.patterns import PatternWatch, attribute_effects
 from components.evaluate.posters import Posters, read_posters
 from components.evaluate.predict import Seen, predict_posters
 from components.evaluate.scores import Scores
-from marquee.bundle import Bundle, load
+from marquee.bundle import BundleInfo, load
 from marquee.catalog import Catalog
 from marquee.decision import decide
 from marquee.engine import Engine
@@ -40,11 +40,12 @@ def evaluate(bundle_uri: str, catalog_uri: str, split_uri: str) -> Evaluation:
         The evaluation.
 
     Raises:
-        DataError: The bundle was trained on another catalog, or for another label set.
+        DataError: The bundle was trained with another catalog, split plan or label set; a shard is
+            missing, or a poster in it is damaged.
         DataGateFailed: No test poster has a label, or the terms of some are over.
     """
     bundle, catalog = load(bundle_uri), Catalog(catalog_uri)
-    posters = _read(bundle, catalog, split_uri)
+    posters = _read(bundle_uri, bundle.info, catalog, split_uri)
     engine = Engine(bundle)
     patterns, behaviour = PatternWatch(posters.labels), BehaviourTest(engine, len(posters))
 
@@ -64,27 +65,26 @@ def evaluate(bundle_uri: str, catalog_uri: str, split_uri: str) -> Evaluation:
     return evaluation
 
 
-def _read(bundle: Bundle, catalog: Catalog, split_uri: str) -> Posters:
-    """Read what is scored; the plan itself is not kept."""
+def _read(bundle_uri: str, info: BundleInfo, catalog: Catalog, split_uri: str) -> Posters:
+    """Read what is scored, if the bundle was trained with it; the plan itself is not kept."""
     plan = SplitPlan.read(split_uri, ("poster_id", "split"))
-    _check_lineage(bundle, catalog, plan)
+    plan_catalog = str(plan.balance["catalog_digest"])
+    lineage = {
+        f"the label set of the split plan {split_uri}": (plan.label_set, info.label_set),
+        f"the catalog {catalog.uri}": (catalog.manifest.digest, info.catalog_digest),
+        f"the catalog of the split plan {split_uri}": (plan_catalog, info.catalog_digest),
+        f"the split plan {split_uri}": (plan.digest, info.split_digest),
+    }
+    for what, (given, trained) in lineage.items():
+        if given != trained:
+            raise DataError(
+                f"{what} is {given[:12]}, but the bundle {bundle_uri} was trained with "
+                f"{trained[:12]}; posters that would test it may have trained it",
+                remedy="give the catalog and the split plan of its training"
+                + (f" (run {info.run})" if info.run else "")
+                + ", or train again with these",
+            )
     return read_posters(catalog, plan)
-
-
-def _check_lineage(bundle: Bundle, catalog: Catalog, plan: SplitPlan) -> None:
-    info, remedy = bundle.info, "give the catalog and the split plan that it was trained with"
-    if info.label_set != plan.label_set:
-        raise DataError(
-            f"the bundle predicts {info.label_set}, the split plan is for {plan.label_set}",
-            remedy=remedy,
-        )
-    states = {info.catalog_digest, catalog.manifest.digest, plan.balance["catalog_digest"]}
-    if len(states) > 1 or info.split_digest != plan.digest:
-        raise DataError(
-            "the bundle was trained with another catalog or split plan, so that it may have been "
-            "trained on the posters that would test it",
-            remedy=remedy,
-        )
 
 
 def _evaluation(
