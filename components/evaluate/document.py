@@ -52,6 +52,8 @@ class Evaluation:
     coverage: Points
     history: list[dict[str, float]]
     """The learning curves that the bundle has, an entry an epoch."""
+    cross_validation: dict[str, dict[str, Any]]
+    """What the training's folds scored; see `components.evaluate.scores.sum_up_folds`."""
     behaviour: dict[str, Any]
     checks: list[dict[str, Any]]
     """The behavioural tests against their bounds; none of them stops a run."""
@@ -77,9 +79,11 @@ class Evaluation:
             if "/ap/" not in name
             for end, value in zip(("low", "high"), interval, strict=True)
         }
-        eras = {
-            f"{PREFIX}era/{row['slice']}/{metric}": row[metric]
-            for row in self.per_era
+        f1 = {f"{PREFIX}f1/{row['genre']}": row["f1"] for row in self.per_genre if row["posters"]}
+        slices = {
+            f"{PREFIX}{kind}/{row['slice']}/{metric}": row[metric]
+            for kind, rows in (("era", self.per_era), ("source", self.per_source))
+            for row in rows
             for metric in SLICE_METRICS
             if metric in row
         }
@@ -87,4 +91,9 @@ class Evaluation:
             f"{PREFIX}change/{row['change']}": row["mean_change"]
             for row in self.behaviour["changes"]
         }
-        return {**self.metrics, **ends, **eras, **moved}
+        folds = {
+            f"cv/{metric}/{figure}": values[figure]
+            for metric, values in self.cross_validation.items()
+            for figure in ("mean", "std")
+        }
+        return {**self.metrics, **ends, **f1, **slices, **moved, **folds}

@@ -15,7 +15,7 @@ from components.evaluate.examples import Examples
 from components.evaluate.patterns import PatternWatch, attribute_effects
 from components.evaluate.posters import Posters, read_posters
 from components.evaluate.predict import Seen, predict_posters
-from components.evaluate.scores import Scores
+from components.evaluate.scores import Scores, sum_up_folds
 from marquee.bundle import BundleInfo, load
 from marquee.catalog import Catalog
 from marquee.decision import decide
@@ -138,6 +138,7 @@ def _evaluation(
         reliability=curves.reliability(labels, probabilities),
         coverage=curves.coverage_curve(labels, probabilities),
         history=info.history,
+        cross_validation=sum_up_folds(info.cross_validation),
         behaviour=asdict(moved),
         checks=[asdict(check) for check in moved.checks()],
         patterns={

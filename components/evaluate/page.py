@@ -73,6 +73,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
         Banner(outcome="note", sentence=_sentence(evaluation)),
         _tiles(evaluation),
         _headline(evaluation),
+        *_folds(evaluation),
         _genres(evaluation),
         _probabilities(evaluation),
         *pattern_blocks(evaluation),
@@ -165,6 +166,33 @@ def _headline(evaluation: Evaluation) -> Intervals:
         note=f"Intervals: {bootstrap.RESAMPLES:,} bootstrap resamples of the "
         f"{evaluation.films:,} test films.",
     )
+
+
+def _folds(evaluation: Evaluation) -> list[Block]:
+    folds = evaluation.cross_validation
+    if not folds:
+        return []
+    count = len(next(iter(folds.values()))["folds"])
+    return [
+        Table(
+            title="How much of it is luck?",
+            columns=("", "test posters", f"mean of {count} folds", "spread"),
+            rows=[
+                [
+                    _NAMES[name],
+                    evaluation.metrics[PREFIX + name],
+                    folds[name]["mean"],
+                    folds[name]["std"],
+                ]
+                for name in _NAMES
+                if name in folds
+            ],
+            note="Cross-validation: the head on frozen features, without fine-tuning, trained "
+            f"{count} times on training and validation posters and tested each time on a part that "
+            "it had not seen. The spread (standard deviation) is how much a figure depends on "
+            "which posters train and which test.",
+        )
+    ]
 
 
 def _against_baselines(evaluation: Evaluation) -> Table:

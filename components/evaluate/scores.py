@@ -1,7 +1,8 @@
 """Figures of the test posters: all of them, of each genre, and of each slice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -121,3 +122,18 @@ class Scores:
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> float | None:
     return float(part.sum() / whole.sum()) if whole.sum() else None
+
+
+def sum_up_folds(folds: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
+    """Give the mean and the spread of a cross-validation.
+
+    Args:
+        folds: Values of each metric, one a fold; two or more.
+
+    Returns:
+        By metric: `mean`, `std` (the sample standard deviation) and `folds`, the values.
+    """
+    return {
+        name: {"mean": fmean(values), "std": stdev(values), "folds": list(values)}
+        for name, values in folds.items()
+    }

@@ -36,4 +36,6 @@ def evaluation(make_bundle, drawn_catalog, wide_split):
         {"epoch": 1, "loss": 0.9, "validation_macro_map": 0.3, "learning_rate": 1e-3},
         {"epoch": 2, "loss": 0.7, "validation_macro_map": 0.4, "learning_rate": 1e-4},
     ]
-    return evaluate(make_bundle(history=history), drawn_catalog, wide_split)
+    folds = {"macro_map": [0.4, 0.5, 0.6], "top1": [0.6, 0.5, 0.7]}
+    bundle = make_bundle(history=history, cross_validation=folds)
+    return evaluate(bundle, drawn_catalog, wide_split)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from datetime import UTC, datetime
@@ -157,6 +158,20 @@ def test_a_bundle_without_maps_is_evaluated_all_the_same(make_bundle, drawn_cata
     assert found.patterns["palette"]["genres"]["Comedy"]
 
 
+def test_a_bundle_without_folds_has_no_figures_of_them(make_bundle, drawn_catalog, wide_split):
+    found = evaluate(make_bundle(), drawn_catalog, wide_split)
+    assert found.cross_validation == {}
+    assert not [name for name in found.scalars() if name.startswith("cv/")]
+
+
+def test_a_genre_that_no_test_poster_has_has_no_f1(evaluation):
+    per_genre = [dict(row) for row in evaluation.per_genre]
+    per_genre[0]["posters"] = 0
+    scalars = dataclasses.replace(evaluation, per_genre=per_genre).scalars()
+    listed = [name for name in scalars if name.startswith("test/f1/")]
+    assert listed == [f"test/f1/{row['genre']}" for row in per_genre[1:]]
+
+
 def test_everything_is_in_the_json(evaluation, tmp_path):
     evaluation.write(str(tmp_path / "evaluation.json"))
     document = json.loads((tmp_path / "evaluation.json").read_text())
@@ -168,6 +183,7 @@ def test_everything_is_in_the_json(evaluation, tmp_path):
     ]
     assert set(document["patterns"]) == {"evidence", "palette", "attributes"}
     assert document["history"][1]["loss"] == 0.7
+    assert document["cross_validation"]["top1"]["folds"] == [0.6, 0.5, 0.7]
 
 
 def test_scalars_have_stable_names(evaluation):
@@ -178,6 +194,21 @@ def test_scalars_have_stable_names(evaluation):
     assert 0 <= scalars["test/change/horizontal_flip"] <= 1
     era = next(row for row in evaluation.per_era if "top1" in row)
     assert scalars[f"test/era/{era['slice']}/top1"] == era["top1"]
+    (source,) = evaluation.per_source
+    assert scalars["test/source/drawn/macro_map"] == source["macro_map"]
+    horror = next(row for row in evaluation.per_genre if row["genre"] == "Horror")
+    assert scalars["test/f1/Horror"] == horror["f1"]
+    f1 = [value for name, value in scalars.items() if name.startswith("test/f1/")]
+    assert np.mean(f1) == pytest.approx(scalars["test/macro_f1"])
+    folds = {name: value for name, value in scalars.items() if name.startswith("cv/")}
+    assert folds == pytest.approx(
+        {
+            "cv/macro_map/mean": 0.5,
+            "cv/macro_map/std": 0.1,
+            "cv/top1/mean": 0.6,
+            "cv/top1/std": 0.1,
+        }
+    )
     assert all(isinstance(value, float) for value in scalars.values())
 
 

@@ -28,6 +28,7 @@ def test_what_matters_most_comes_first_in_plain_words(evaluation, page):
     "title",
     [
         "How good is it?",
+        "How much of it is luck?",
         "Which genres does it know?",
         "Can its probabilities be trusted?",
         "What does each genre look like?",
@@ -98,6 +99,14 @@ def test_a_temporal_split_is_named(evaluation, page):
 def test_without_learning_curves_there_is_no_chart_of_them(evaluation):
     page = evaluation_page(dataclasses.replace(evaluation, history=[]))
     assert "Learning curve" not in page
+
+
+def test_folds_stand_beside_the_test_figure(evaluation, page):
+    text = text_of(page)
+    assert f"top-1 {evaluation.metrics['test/top1']:.3f} 0.600 0.100" in text
+    assert "mean of 3 folds" in text
+    without = evaluation_page(dataclasses.replace(evaluation, cross_validation={}))
+    assert "luck" not in without and "folds" not in text_of(without)
 
 
 def test_sources_are_credited(evaluation):
