@@ -23,7 +23,7 @@ from components.ingest.ingest import ingest
 from components.ingest.sources.drawn import DrawnSource
 from components.train.architectures import Phase, architecture, parameter_groups
 from components.train.checkpoints import Checkpoints
-from components.train.data import PosterDataset, Posters, Regimen, Subset, read_subset
+from components.train.data import PosterDataset, Posters, Regimen, Subset, Turn, read_subset
 from components.train.device import autocast, cpu_count
 from components.train.loop import Task, Trainer
 from components.train.model import PosterModel
@@ -44,7 +44,7 @@ def bare_training(subset: Subset, size: Preprocessing, settings: TrainSettings) 
     model = _model(subset, settings)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
     rows = range(0, len(subset) - settings.batch_size + 1, settings.batch_size)
-    turns = [[(0, row + n, 0) for n in range(settings.batch_size)] for row in rows]
+    turns = [[Turn(row + n) for n in range(settings.batch_size)] for row in rows]
     batches = list(Posters(PosterDataset(subset, size), workers=0).batches(turns))
     labels = torch.from_numpy(subset.labels)
     model.train()
@@ -81,7 +81,7 @@ def our_training(
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(task, settings, World(), Checkpoints(folder, {}, "network", 1))
         # The processes that decode are started once a training, not once an epoch.
-        next(posters.batches([[(0, 0, 0)]]))
+        next(posters.batches([[Turn(0)]]))
         start = time.perf_counter()
         trainer.train_epoch(lambda: False)
         return trainer.posters_an_epoch / (time.perf_counter() - start)
@@ -106,9 +106,9 @@ def _decode_all(data: list[bytes], size: Preprocessing) -> int:
 def our_loader(subset: Subset, size: Preprocessing) -> float:
     """Load posters from the catalog in batches; give posters a second."""
     posters = Posters(PosterDataset(subset, size), _WORKERS)
-    next(posters.batches([[(0, 0, 0)]]))
+    next(posters.batches([[Turn(0)]]))
     turns = [
-        [(0, row, 0) for row in range(first, min(first + _BATCH, len(subset)))]
+        [Turn(row) for row in range(first, min(first + _BATCH, len(subset)))]
         for first in range(0, len(subset), _BATCH)
     ]
     start = time.perf_counter()

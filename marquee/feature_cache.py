@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from marquee import storage
 from marquee.bundle import cache_folder
+from marquee.errors import InfrastructureError
 
 _UNREADABLE = (ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile)
 _LARGEST = float(np.finfo(np.float16).max)
@@ -135,4 +136,12 @@ def _files() -> list[Path]:
 def _write(file: Path, records: NDArray[Any]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, records)
-    storage.write_bytes(str(file), buffer.getvalue())
+    try:
+        storage.write_bytes(str(file), buffer.getvalue())
+    except OSError as error:
+        raise InfrastructureError(
+            f"could not keep features of {len(records)} posters "
+            f"({records.nbytes / 2**20:,.0f} MB) in {file} ({error})",
+            remedy="make room, or set MARQUEE_CACHE to a folder on a larger disk; what is there is "
+            "not computed again",
+        ) from error

@@ -71,14 +71,20 @@ class Checkpoints:
                 remedy="make room, and run the same command again: it goes on from the checkpoint "
                 "before this one",
             ) from error
-        for _, _, old in self._found()[self._keep :]:
+        # Later ones are damaged: training would have gone on from them.
+        earlier = [old for *place, old in self._found() if place <= [epoch, step]]
+        for old in earlier[self._keep :]:
             storage.remove(old)
 
     def newest(self) -> Checkpoint | None:
-        """Read the newest checkpoint that can be read; None if there is none."""
+        """Read the newest checkpoint that is whole; None if there is none.
+
+        Raises:
+            OSError: One could not be fetched: that is no reason to begin anew.
+        """
         for epoch, step, uri in self._found():
+            data = io.BytesIO(storage.read_bytes(uri))
             try:
-                data = io.BytesIO(storage.read_bytes(uri))
                 state = torch.load(data, map_location="cpu", weights_only=True)
             except Exception as error:
                 # torch raises a dozen types for a damaged file.

@@ -13,7 +13,7 @@ from torch import nn
 from components.train.architectures import Phase, parameter_groups
 from components.train.checkpoints import Checkpoints
 from components.train.data import Regimen, Subset
-from components.train.features import Features, FrozenPart
+from components.train.features import Features, FrozenPart, varied_features
 from components.train.head import EvidenceHead
 from components.train.loop import Task, Trainer, outputs
 from components.train.thresholds import calibrate, choose_thresholds
@@ -51,11 +51,15 @@ class CrossValidation:
         Returns:
             Of each of `METRICS` a value a fold.
         """
-        groups = everyone.frame["poster_id"].map(self.plan.frame.set_index("poster_id")["group_id"])
-        folds = GroupKFold(self.phase.settings.folds, shuffle=True, random_state=0)
-        parts = [rows for _, rows in folds.split(everyone.labels, groups=groups)]
+        parts = self.parts(everyone)
         found = [self._test(everyone, parts, number) for number in range(len(parts))]
         return {name: [values[name] for values in found] for name in METRICS}
+
+    def parts(self, everyone: Subset) -> list[NDArray[np.int64]]:
+        """Deal posters to folds; give the rows of each."""
+        groups = everyone.frame["poster_id"].map(self.plan.frame.set_index("poster_id")["group_id"])
+        folds = GroupKFold(self.phase.settings.folds, shuffle=True, random_state=0)
+        return [rows for _, rows in folds.split(everyone.labels, groups=groups)]
 
     def _test(
         self, everyone: Subset, parts: list[NDArray[np.int64]], number: int
@@ -64,18 +68,17 @@ class CrossValidation:
         chosen = [rows for rows in parts if rows is not tested and rows is not validating]
         training = everyone.take(np.concatenate(chosen))
         test, validation = everyone.take(tested), everyone.take(validating)
-        inputs = {name: Features(self.frozen.view(part)) for name, part in
-                  (("train", training), ("validation", validation), ("test", test))}  # fmt: skip
+        inputs = varied_features(self.frozen, training, self.phase.settings)
         head = copy.deepcopy(self.head)
-        head.start(*self.frozen.view(training).moments())
+        head.start(*inputs.moments())
         part = nn.Sequential(head)
         task = Task(
             module=part,
             groups=parameter_groups(part, self.phase),
             train=training,
             validation=validation,
-            train_inputs=inputs["train"],
-            validation_inputs=inputs["validation"],
+            train_inputs=inputs,
+            validation_inputs=Features(self.frozen.view(validation)),
             regimen=Regimen(training, self.plan, self.phase.settings.seed),
         )
         with tempfile.TemporaryDirectory() as folder:
@@ -87,8 +90,9 @@ class CrossValidation:
         logits = trainer.scores(part)[:, :genres]
         calibration = calibrate(logits, validation.labels)
         thresholds = choose_thresholds(calibration.probabilities(logits), validation.labels)
-        unseen = outputs(part, inputs["test"], len(test), self.phase.settings, self.world)
-        probabilities = calibration.probabilities(unseen[:, :genres])
+        unseen = Features(self.frozen.view(test))
+        unseen_logits = outputs(part, unseen, len(test), self.phase.settings, self.world)
+        probabilities = calibration.probabilities(unseen_logits[:, :genres])
         decided, _ = decide(probabilities, thresholds)
         values = score(test.labels, probabilities, decided, self.plan.genres)
         logger.info("train: fold %d: macro mAP %.3f, macro F1 %.3f", number + 1,

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from components.train.world import World
 from marquee.catalog import Catalog
-from marquee.errors import MarqueeError
+from marquee.errors import MarqueeError, UsageError, explain
 from marquee.genres import label_columns, label_matrix
 from marquee.images import Preprocessing, resize
 from marquee.split import SplitPlan
@@ -141,8 +141,16 @@ def _positive_weights(subset: Subset, plan: SplitPlan) -> NDArray[np.float32]:
 
 _GRACE_SECONDS = 20.0
 
-Turn = tuple[int, int, int]
-"""A poster's turn in training: the epoch, its row, and how often it came before in the epoch."""
+
+class Turn(NamedTuple):
+    """When a poster comes up; all that chance does to it follows from that."""
+
+    row: int
+    epoch: int = 0
+    copy: int = 0
+    """How often it came before in the epoch."""
+    step: int = 0
+    """The step of the epoch, which all posters of a batch share."""
 
 
 class Turns:
@@ -153,12 +161,21 @@ class Turns:
         batch_size: Posters a step, of all processes together.
         accumulate: Parts in which a process goes through its share of a batch.
         world: The processes.
+
+    Raises:
+        UsageError: A part would have fewer than two posters.
     """
 
     def __init__(self, regimen: Regimen, batch_size: int, accumulate: int, world: World) -> None:
         self._regimen = regimen
         self.size = min(batch_size, len(regimen))
         """Posters a step."""
+        if self.size // (world.size * accumulate) < 2:
+            raise UsageError(
+                f"a step of {self.size} posters, shared by {world.size} processes in {accumulate} "
+                "parts each, leaves fewer than 2 for a part",
+                remedy="raise train.batch_size, or lower train.processes or train.accumulate",
+            )
         self._accumulate = accumulate
         self._world = world
         self.steps = len(regimen) // self.size
@@ -183,7 +200,7 @@ class Turns:
             places = np.arange(step * self.size, (step + 1) * self.size)
             for part in np.array_split(self._world.share(places), self._accumulate):
                 pairs = zip(order[part].tolist(), copies[part].tolist(), strict=True)
-                parts.append([(epoch, row, count) for row, count in pairs])
+                parts.append([Turn(row, epoch, count, step) for row, count in pairs])
         return parts
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
@@ -227,15 +244,17 @@ class PosterDataset(Dataset[Tensor | MarqueeError]):
 
     def __getitem__(self, turn: Turn) -> Tensor | MarqueeError:
         """Give a poster [H, W, 3]; an error is given too: raised in a worker, it would be lost."""
-        epoch, row, copy = turn
         try:
-            poster_id, image = self._image(row)
-        except MarqueeError as error:
+            poster_id, image = self._image(turn.row)
+        except Exception as fault:
+            error = explain(fault)
+            if error is None:
+                raise
             return error
         if self._augment_seed is None:
             pixels = resize(image, self._preprocessing)
         else:
-            random = random_for(self._augment_seed, epoch, poster_id, copy)
+            random = random_for(self._augment_seed, turn.epoch, poster_id, turn.copy)
             pixels = augment(image, self._preprocessing, random)
         return torch.from_numpy(pixels[:, ::-1].copy() if self._mirrored else pixels.copy())
 

@@ -13,12 +13,18 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
         device: Where the network runs.
         precision: `fp32`, `bf16`, `fp16`, or `auto`: bf16 where the processor computes in it.
     """
-    if precision == "auto":
-        precision = "bf16" if computes_in_bf16(device) else "fp32"
+    precision = resolved(precision, device)
     if precision == "fp32":
         return contextlib.nullcontext()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     return torch.autocast(device.type, dtype=dtype)
+
+
+def resolved(precision: str, device: torch.device) -> str:
+    """Name the precision that `auto` stands for on a device; others stand for themselves."""
+    if precision != "auto":
+        return precision
+    return "bf16" if computes_in_bf16(device) else "fp32"
 
 
 def scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components.train.data import Inputs, PosterDataset, Posters, Subset, Turn, random_for
-from components.train.device import autocast, computes_in_bf16
+from components.train.device import autocast, resolved
 from components.train.model import PosterModel
 from components.train.settings import TrainSettings
 from components.train.weights import digest
 from components.train.world import World
-from marquee import feature_cache
+from marquee import __version__, feature_cache
 from marquee.images import REVISION, Preprocessing
 from marquee.log import progress
 
@@ -45,13 +45,14 @@ class Features:
     def batches(self, turns: Sequence[Sequence[Turn]]) -> Generator[Tensor, None, None]:
         """Give the features [B, ...] of each batch of posters."""
         for batch in turns:
-            yield torch.from_numpy(np.stack([self._view[row] for _, row, _ in batch]))
+            yield torch.from_numpy(np.stack([self._view[turn.row] for turn in batch]))
 
 
 class VariedFeatures:
-    """Cached features of posters that are mirrored and trimmed as chance has it, to train on.
+    """Cached features of posters, mirrored and trimmed as chance has it, to train on.
 
-    Chance is drawn from (seed, epoch, poster_id, copy), as in `PosterDataset`.
+    Chance is drawn from (seed, epoch, poster_id, copy), as in `PosterDataset`; the size to which
+    maps are trimmed, one for all of a batch, from (seed, epoch, step).
 
     Args:
         plain: The features of the N posters.
@@ -74,24 +75,25 @@ class VariedFeatures:
         self._crop = crop
         self._seed = seed
 
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Give the mean and the variance of each feature [...] of the posters as they are."""
+        return self._views[0].moments()
+
     def batches(self, turns: Sequence[Sequence[Turn]]) -> Generator[Tensor, None, None]:
-        """Give the features [B, ...] of each batch; all of a batch are trimmed to one size."""
+        """Give the features [B, ...] of each batch of posters."""
         for batch in turns:
-            kept = 1 - self._crop * self._random(batch[0]).random()
+            random = np.random.default_rng([self._seed, batch[0].epoch, batch[0].step])
+            kept = 1 - self._crop * random.random()
             yield torch.from_numpy(np.stack([self._one(turn, kept) for turn in batch]))
 
     def _one(self, turn: Turn, kept: float) -> NDArray[np.float32]:
-        random = self._random(turn)
-        features = self._views[random.random() < 0.5][turn[1]]
+        random = random_for(self._seed, turn.epoch, self._poster_ids[turn.row], turn.copy)
+        features = self._views[random.random() < 0.5][turn.row]
         sides = np.array(features.shape[1:], dtype=np.int64)
         sizes = np.ceil(kept * sides).astype(np.int64)
         starts = random.integers(0, sides - sizes, endpoint=True)
         window = [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]
         return features[:, *window] if window else features
-
-    def _random(self, turn: Turn) -> np.random.Generator:
-        epoch, row, copy = turn
-        return random_for(self._seed, epoch, self._poster_ids[row], copy)
 
 
 class View:
@@ -165,12 +167,13 @@ class FrozenPart:
         stored = feature_cache.read(key, wanted)
         missing = self._missing(stored, hashes)
         if any(self._world.gather(bool(len(missing)))):
-            self._compute(subset, self._world.share(missing), key, mirrored)
+            # In step with the others: they compute what is below together, too.
+            inputs = self._inputs(subset, mirrored)
+            self._compute(inputs, hashes, self._world.share(missing), key)
             self._world.gather(None)
             stored = feature_cache.read(key, wanted)
             # The cache of another machine is not ours.
-            missing = self._missing(stored, hashes)
-            self._compute(subset, missing, key, mirrored)
+            self._compute(inputs, hashes, self._missing(stored, hashes), key)
             stored = feature_cache.read(key, wanted)
         return View(stored, hashes)
 
@@ -180,29 +183,29 @@ class FrozenPart:
         return np.array(rows, dtype=np.int64)
 
     def _key(self, mirrored: bool) -> str:
-        native = self._settings.precision == "auto" and computes_in_bf16(self._world.device)
         parts = {
+            # What the layers do with their weights is a matter of the code.
+            "code": __version__,
             "weights": self._digest,
             "preprocessing": asdict(self._preprocessing),
-            "precision": "bf16" if native else self._settings.precision,
+            "precision": resolved(self._settings.precision, self._world.device),
             "mirrored": mirrored,
             "pixels": REVISION,
             "by_way_of": self._below._last if self._below else 0,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
-    def _compute(self, subset: Subset, rows: NDArray[np.int64], key: str, mirrored: bool) -> None:
+    def _compute(
+        self, inputs: Inputs, hashes: Sequence[str], rows: NDArray[np.int64], key: str
+    ) -> None:
         if not len(rows):
             return
-        hashes = subset.frame["sha256"].tolist()
-        what = "features, mirrored" if mirrored else "features"
-        logger.info("%s: %d of %d posters to compute", what, len(rows), len(hashes))
-        inputs = self._inputs(subset, mirrored)
+        logger.info("features: %d of %d posters to compute", len(rows), len(hashes))
         batches = [rows[start : start + _BATCH].tolist() for start in range(0, len(rows), _BATCH)]
-        turns = [[(0, row, 0) for row in batch] for batch in batches]
+        turns = [[Turn(row) for row in batch] for batch in batches]
         self._layers.eval()
         pending: dict[str, NDArray[np.float32]] = {}
-        with progress(what, len(rows)) as advance, torch.no_grad():
+        with progress("features", len(rows)) as advance, torch.no_grad():
             for batch, values in zip(batches, inputs.batches(turns), strict=True):
                 with autocast(self._world.device, self._settings.precision):
                     made = self._layers(values.to(self._world.device)).float().cpu().numpy()
@@ -217,3 +220,16 @@ class FrozenPart:
             return Features(self._below.view(subset, mirrored))
         # No process beside the network: decoding is a hundredth of the work.
         return Posters(PosterDataset(subset, self._preprocessing, mirrored=mirrored), workers=0)
+
+
+def varied_features(frozen: FrozenPart, subset: Subset, settings: TrainSettings) -> VariedFeatures:
+    """Give what a part of a network trains on, computing what is not known yet.
+
+    Args:
+        frozen: Makes the features.
+        subset: The posters.
+        settings: Whether they are mirrored, and how much is trimmed.
+    """
+    mirrored = frozen.view(subset, mirrored=True) if settings.mirror else None
+    names = subset.frame["poster_id"].tolist()
+    return VariedFeatures(frozen.view(subset), mirrored, names, settings.crop, settings.seed)

@@ -5,7 +5,6 @@ On a cluster a TrainJob starts torchrun, and that this module, in every pod.
 
 import dataclasses
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -14,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from components.train.settings import TrainSettings, resolve_settings
-from components.train.train import Order, TrainReport
+from components.train.train import Order, PeerLost, TrainReport
 from components.train.train import train as train_here
-from marquee import log
+from marquee import log, storage
 from marquee.errors import InfrastructureError, MarqueeError, Stopped, explain
 from marquee.processes import postponed_stop, stoppable
 from marquee.settings import Settings
 
 _REPORT_FILE = "report.json"
-_ERROR_FILE = "error.json"
+_ERROR_FILES = "error-*.json"
 
 
 def train(order: Order, settings: Settings) -> TrainReport:
@@ -36,8 +35,8 @@ def train(order: Order, settings: Settings) -> TrainReport:
         The report.
 
     Raises:
-        MarqueeError: As `components.train.train.train`; of several processes, what the first one
-            that failed says.
+        MarqueeError: As `components.train.train.train`; of several processes, what one says that
+            did not fail because another had.
     """
     processes = resolve_settings(order.architecture, settings).processes
     if processes == 1 or "WORLD_SIZE" in os.environ:
@@ -62,8 +61,9 @@ def _train_together(order: Order, settings: Settings, processes: int, folder: Pa
                 torchrun.wait()
     if (folder / _REPORT_FILE).exists():
         return _read_report(json.loads((folder / _REPORT_FILE).read_text()))
-    if (folder / _ERROR_FILE).exists():
-        raise _Reported(json.loads((folder / _ERROR_FILE).read_text()))
+    errors = [json.loads(file.read_text()) for file in sorted(folder.glob(_ERROR_FILES))]
+    if errors:
+        raise _Reported(min(errors, key=lambda error: bool(error["is_consequence"])))
     if asked_to_stop():
         raise Stopped("training was stopped", remedy="run the same command again")
     raise InfrastructureError(
@@ -115,15 +115,14 @@ def main(folder: Path) -> None:
 
 
 def _write_error(folder: Path, error: MarqueeError) -> None:
-    """Write down what went wrong; what the others say after that is only a consequence."""
     document = {
-        "message": error.message, "remedy": error.remedy, "exit_code": error.exit_code,
-    }  # fmt: skip
-    try:
-        with (folder / _ERROR_FILE).open("x") as file:
-            json.dump(document, file)
-    except FileExistsError:
-        logging.getLogger(__name__).warning("train: %s", error.message)
+        "message": error.message,
+        "remedy": error.remedy,
+        "exit_code": error.exit_code,
+        "is_consequence": isinstance(error, PeerLost),
+    }
+    rank = os.environ.get("RANK", "0")
+    storage.write_text(str(folder / _ERROR_FILES.replace("*", rank)), json.dumps(document))
 
 
 if __name__ == "__main__":

@@ -122,12 +122,14 @@ class Trainer:
             Stopped: Training was asked to stop; a checkpoint says where.
             InfrastructureError: The loss is no longer a number.
         """
-        if not self._restore() and self._starts_trained:
+        if not self._begin() and self._starts_trained:
             self._history.start_score = self._score(self._module)
         with postponed_stop() as asked_to_stop:
             while self._epoch < self._settings.epochs and not self._waited_enough():
                 self.train_epoch(asked_to_stop)
                 self._finish_epoch()
+                if self._world.highest(int(asked_to_stop())):
+                    raise self._stopped(0)
         self._module.load_state_dict(self._best)
         self._module.eval()
         return self._history
@@ -179,10 +181,13 @@ class Trainer:
         if wish:
             self._save(self._epoch, step)
         if wish == _STOP:
-            raise Stopped(
-                f"stopped in epoch {self._epoch + 1}, after step {step} of {self._turns.steps}",
-                remedy="run the same command again: it goes on from there",
-            )
+            raise self._stopped(step)
+
+    def _stopped(self, step: int) -> Stopped:
+        return Stopped(
+            f"stopped in epoch {self._epoch + 1}, after step {step} of {self._turns.steps}",
+            remedy="run the same command again: it goes on from there",
+        )
 
     def _train_step(
         self, step: int, inputs: Iterator[Tensor], parts: Sequence[Sequence[Turn]]
@@ -206,7 +211,7 @@ class Trainer:
         self, inputs: Tensor, part: Sequence[Turn], counted: float, place: tuple[int, int]
     ) -> float:
         """Add the gradients of a part of a step; give its share of the step's loss."""
-        rows = np.array([row for _, row, _ in part])
+        rows = np.array([turn.row for turn in part])
         batch = self._targets.batch(rows)
         inputs = inputs.to(self._world.device, non_blocking=True)
         if self._settings.mixup:
@@ -232,6 +237,8 @@ class Trainer:
         return self._joined.no_sync()  # type: ignore[operator]
 
     def _finish_epoch(self) -> None:
+        for module in (self._module, self._average):
+            self._world.agree(module)
         self._average.eval()
         score = self._score(self._average.module)
         loss = sum(self._world.gather(self._loss)) / self._turns.steps
@@ -290,6 +297,17 @@ class Trainer:
         logger.info("train: going on in epoch %d, after step %d", self._epoch + 1, self._step)
         return True
 
+    def _begin(self) -> bool:
+        """Go on from the newest checkpoint, all from the same one; tell whether there is one."""
+        restored = self._restore()
+        places = self._world.gather((self._epoch, self._step))
+        if len(set(places)) > 1:
+            raise InfrastructureError(
+                f"the processes found different checkpoints (epochs and steps: {places})",
+                remedy="keep checkpoints where all machines see them: a shared folder or a bucket",
+            )
+        return restored
+
 
 def outputs(
     module: nn.Module, inputs: Inputs, length: int, settings: TrainSettings, world: World
@@ -306,7 +324,7 @@ def outputs(
     module.eval()
     mine = world.share(np.arange(length)).tolist()
     size = settings.batch_size
-    turns = [[(0, row, 0) for row in mine[n : n + size]] for n in range(0, len(mine), size)]
+    turns = [[Turn(row) for row in mine[n : n + size]] for n in range(0, len(mine), size)]
     with torch.no_grad(), autocast(world.device, settings.precision):
         collected = [
             module(batch.to(world.device)).float().cpu().numpy() for batch in inputs.batches(turns)

@@ -138,4 +138,7 @@ def mix(
         return share * values + (1 - share) * values[other]
 
     eras = torch.full_like(batch.eras, UNKNOWN)
-    return blend(inputs), Batch(blend(batch.labels), blend(batch.weights), eras)
+    weights = blend(batch.weights)
+    # A label that does not count must not colour the one that it is blended with.
+    labels = blend(batch.labels * batch.weights) / weights.clamp(min=1e-12)
+    return blend(inputs), Batch(labels, weights, eras)

@@ -87,10 +87,14 @@ class Reduced:
         return {FULL_PRECISION: MODEL_FILE, **{name: _file_name(name) for name in kept}}
 
     def default(self, asked: str) -> str:
-        """Give the precision asked for if it was kept, else full precision, with a warning."""
+        """Give the precision asked for if there is one, else full precision.
+
+        One that was tried and not kept is worth a warning.
+        """
         if asked in self.variants:
             return asked
-        logger.warning("train: the bundle runs in %s: %s was not kept", FULL_PRECISION, asked)
+        if asked in (attempt.precision for attempt in self.attempts):
+            logger.warning("train: the bundle runs in %s: %s was not kept", FULL_PRECISION, asked)
         return FULL_PRECISION
 
 

@@ -10,15 +10,15 @@ from marquee.settings import Settings, build, check_range
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16")
 REDUCED_PRECISIONS: tuple[str, ...] = ("int8", "bf16")
 LOSSES: tuple[str, ...] = ("cross_entropy", "asymmetric")
-PRESETS: tuple[str, ...] = ("default", "study")
+DEFAULT_PRESET = "default"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """What can be set of a training, in `[train]` or `[train.<architecture>]`."""
 
-    preset: str = "default"
-    """`study` builds custom_cnn as the study did; see docs/training.md."""
+    preset: str = DEFAULT_PRESET
+    """`study` builds and trains custom_cnn as the study did."""
     height: int
     """Input height in px; posters are 2:3."""
     width: int
@@ -64,9 +64,13 @@ class TrainSettings:
     positive_power: float = 1.0
     """Exponent of the split plan's weights of positive labels; 0 lets all count alike."""
     fine_tune_epochs: int = 0
-    """Passes that train a pretrained network's last block with the head; 0 leaves it frozen."""
-    fine_tune_rate: float = 1e-4
-    """Peak learning rate of these."""
+    """Passes that train a pretrained network's last stages with the head; 0 leaves it frozen."""
+    fine_tune_stages: int = 1
+    """How many stages those are."""
+    fine_tune_rate: float = 3e-4
+    """Peak learning rate of these passes, for the head."""
+    backbone_rate: float = 1.0
+    """Share of the learning rate that all below the head is trained with (0..1)."""
     fine_tune_patience: int = 3
     """Epochs of these without a better validation mAP after which they stop."""
     folds: int = 0
@@ -112,7 +116,9 @@ class TrainSettings:
             ("crop", 0.0, 0.9),
             ("positive_power", 0.0, 4.0),
             ("fine_tune_epochs", 0, 10_000),
+            ("fine_tune_stages", 1, 1000),
             ("fine_tune_rate", 1e-7, 10.0),
+            ("backbone_rate", 0.0, 1.0),
             ("fine_tune_patience", 1, 10_000),
             ("folds", 0, 100),
             ("workers", 0, 64),
@@ -136,7 +142,6 @@ class TrainSettings:
             ("precision", PRECISIONS),
             ("default_precision", ("fp32", *REDUCED_PRECISIONS)),
             ("loss", LOSSES),
-            ("preset", PRESETS),
         ):
             if getattr(self, name) not in choices:
                 raise UsageError(
@@ -173,12 +178,12 @@ def resolve_settings(name: str, settings: Settings) -> TrainSettings:
     """
     from components.train.architectures import NAMES, architecture
 
-    defaults = architecture(name).defaults
     common = {
         key: value
         for key, value in settings.train.items()
         if not (isinstance(value, dict) and key in NAMES)
     }
-    own = settings.train.get(name, {})
-    resolved: TrainSettings = build(defaults, f"train.{name}", common | own)
+    values = common | settings.train.get(name, {})
+    defaults = architecture(name).settings(str(values.get("preset", DEFAULT_PRESET)))
+    resolved: TrainSettings = build(defaults, f"train.{name}", values)
     return resolved

@@ -14,14 +14,23 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 
 from components.train.architectures import Phase, architecture, parameter_groups, phases
 from components.train.checkpoints import Checkpoints
 from components.train.cross_validation import CrossValidation
-from components.train.data import Inputs, PosterDataset, Posters, Regimen, Subset, read_subset
+from components.train.data import (
+    Inputs,
+    PosterDataset,
+    Posters,
+    Regimen,
+    Subset,
+    Turn,
+    read_subset,
+)
 from components.train.export import export
-from components.train.features import Features, FrozenPart, VariedFeatures
+from components.train.features import Features, FrozenPart, varied_features
 from components.train.head import EvidenceHead
 from components.train.loop import Task, Trainer
 from components.train.model import PosterModel
@@ -47,6 +56,16 @@ from marquee.settings import LicenceSettings, Settings
 from marquee.split import TRAIN, VALIDATION, SplitPlan
 
 logger = logging.getLogger(__name__)
+
+_NO_MEMORY = "can't allocate memory"
+_WORKER_LOST = ("exited unexpectedly", "is killed by signal")
+_PEER_LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Timed out waiting",
+    "[gloo]",
+)
+"""Of what torch says, where it has no type of its own."""
 
 _FEWEST_POSTERS = 8
 _CALIBRATION_POSTERS = 200
@@ -96,7 +115,7 @@ class TrainReport:
 
     architecture: str
     version: str
-    """The bundle's version."""
+    """The bundle's version; empty in a process that does not lead."""
     bundle_uri: str
     validation: dict[str, float]
     history: list[dict[str, float]]
@@ -123,8 +142,12 @@ def train(order: Order, settings: Settings) -> TrainReport:
         Stopped: Training was asked to stop; the same order goes on where it was.
     """
     chosen = resolve_settings(order.architecture, settings)
-    with world() as processes, _explained(chosen):
-        return _Training(order, chosen, settings.licence, processes).run()
+    with _explained(chosen):
+        with world() as processes:
+            training = _Training(order, chosen, settings.licence, processes)
+            logits = training.fit()
+        # The others need not wait for the export: they would lose patience with a large one.
+        return training.publish(logits)
 
 
 @contextmanager
@@ -133,25 +156,29 @@ def _explained(settings: TrainSettings) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        text = str(error).lower()
-        if isinstance(error, MemoryError) or "memory" in text:
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY in text:
             raise InfrastructureError(
-                f"memory ran out while training ({str(error).splitlines()[0]})",
+                f"memory ran out while training ({text})",
                 remedy=f"lower train.batch_size ({settings.batch_size}), or keep it and raise "
                 f"train.accumulate ({settings.accumulate})",
             ) from error
-        if "dataloader worker" in text:
+        if any(words in text for words in _WORKER_LOST):
             raise InfrastructureError(
-                "a process that decodes posters was killed",
+                f"a process that decodes posters was killed ({text})",
                 remedy="give more memory, or lower train.workers; the same command goes on from "
                 "the last checkpoint",
             ) from error
-        if "connection" in text or "gloo" in text or "nccl" in text:
-            raise InfrastructureError(
-                f"a process that trains beside this one was lost ({str(error).splitlines()[0]})",
+        if isinstance(error, dist.DistError) or any(words in text for words in _PEER_LOST):
+            raise PeerLost(
+                f"a process that trains beside this one was lost ({text})",
                 remedy="see its log; the same command goes on from the last checkpoint",
             ) from error
         raise
+
+
+class PeerLost(InfrastructureError):
+    """Another process ended first: it knows why."""
 
 
 class _Training:
@@ -172,7 +199,8 @@ class _Training:
         self._history: list[dict[str, float]] = []
         self._folds: dict[str, list[float]] = {}
 
-    def run(self) -> TrainReport:
+    def fit(self) -> NDArray[np.float32]:
+        """Train all phases; give the genres' logits [N, G] for the validation posters."""
         order, sizes = self._order, [len(part) for part in self._subsets.values()]
         logger.info("train: %s on %d posters, %d to validate", order.architecture, *sizes)
         _warn_of_missing_genres(self._subsets[TRAIN], self._plan)
@@ -182,17 +210,18 @@ class _Training:
         self._cross_validate(listed[0], parts)
         for number, phase in enumerate(listed):
             logits = self._train_phase(phase, number, parts.get(phase.frozen), identity)
-        logits = logits[:, : len(self._plan.genres)]
-        info = self._describe(logits)
-        sealed = ""
+        return logits[:, : len(self._plan.genres)]
+
+    def publish(self, logits: NDArray[np.float32]) -> TrainReport:
+        """Seal the bundle, if this process leads, and report."""
+        order, info, sealed = self._order, self._describe(logits), ""
         if self._world.leads:
-            sealed = self._publish(info, logits)
+            sealed = self._seal(info, logits)
             storage.remove(order.checkpoints)
-        bundle_version = str(self._world.gather(sealed)[0])
-        logger.info("train: bundle %s, version %s", order.bundle_uri, bundle_version[:12])
+            logger.info("train: bundle %s, version %s", order.bundle_uri, sealed[:12])
         return TrainReport(
             architecture=order.architecture,
-            version=bundle_version,
+            version=sealed,
             bundle_uri=order.bundle_uri,
             validation=info.validation,
             history=self._history,
@@ -215,8 +244,9 @@ class _Training:
 
     def _cross_validate(self, phase: Phase, parts: dict[int, FrozenPart]) -> None:
         head = self._model.head
-        whole = phase.frozen == len(self._model.backbone)
-        if phase.settings.folds and whole and isinstance(head, EvidenceHead):
+        if not phase.settings.folds:
+            return
+        if phase.frozen == len(self._model.backbone) and isinstance(head, EvidenceHead):
             folds = CrossValidation(
                 head=head,
                 frozen=parts[phase.frozen],
@@ -225,6 +255,11 @@ class _Training:
                 world=self._world,
             )
             self._folds = folds.run(self._subsets[TRAIN].beside(self._subsets[VALIDATION]))
+        else:
+            logger.warning(
+                "train: train.folds does nothing: %s has no head that trains on frozen features",
+                self._order.architecture,
+            )
 
     def _frozen_parts(self, listed: list[Phase]) -> dict[int, FrozenPart]:
         """Give what computes the inputs of each phase; one begins where a shorter one ends."""
@@ -279,17 +314,11 @@ class _Training:
                 )
                 for split, seed in ((TRAIN, phase.settings.seed), (VALIDATION, None))
             }
-        plain = frozen.view(train_split)
-        mirrored = frozen.view(train_split, mirrored=True) if phase.settings.mirror else None
+        inputs = varied_features(frozen, train_split, phase.settings)
         head = self._model.head
         if phase.frozen == len(self._model.backbone) and isinstance(head, EvidenceHead):
-            head.start(*plain.moments())
-        names = train_split.frame["poster_id"].tolist()
-        settings = phase.settings
-        return {
-            TRAIN: VariedFeatures(plain, mirrored, names, settings.crop, settings.seed),
-            VALIDATION: Features(frozen.view(validation)),
-        }
+            head.start(*inputs.moments())
+        return {TRAIN: inputs, VALIDATION: Features(frozen.view(validation))}
 
     def _describe(self, logits: NDArray[np.float32]) -> BundleInfo:
         """Say of the trained model what `bundle.json` says."""
@@ -321,7 +350,7 @@ class _Training:
             environment=_environment(self._settings, order.weights),
         )
 
-    def _publish(self, info: BundleInfo, logits: NDArray[np.float32]) -> str:
+    def _seal(self, info: BundleInfo, logits: NDArray[np.float32]) -> str:
         """Write and seal the bundle; give its version."""
         uri = self._order.bundle_uri
         with storage.scratch_folder(uri.rstrip("/").rpartition("/")[0] or ".") as scratch:
@@ -358,7 +387,7 @@ class _Training:
         posters = Posters(PosterDataset(subset, self._preprocessing), self._settings.workers)
         size = self._settings.batch_size
         rows = range(len(subset))
-        turns = [[(0, row, 0) for row in rows[first : first + size]] for first in rows[::size]]
+        turns = [[Turn(row) for row in rows[first : first + size]] for first in rows[::size]]
         return (batch.numpy() for batch in posters.batches(turns))
 
 
@@ -384,8 +413,9 @@ def _read(
     catalog, plan = Catalog(order.catalog_uri), SplitPlan.read(order.split_uri)
     if plan.balance["catalog_digest"] != catalog.manifest.digest:
         raise DataError(
-            f"the split plan {order.split_uri} was made for another state of the catalog "
-            f"{order.catalog_uri}",
+            f"the split plan {order.split_uri} was made for the catalog "
+            f"{plan.balance['catalog_digest'][:12]}; {order.catalog_uri} is "
+            f"{catalog.manifest.digest[:12]}",
             remedy="run `marquee balance` again",
         )
     provenance = catalog.frame(["film_id", "source", *LICENCE_COLUMNS])
@@ -395,8 +425,8 @@ def _read(
     for split, subset in subsets.items():
         if len(subset) < _FEWEST_POSTERS:
             raise DataGateFailed(
-                f"the split {split} has {len(subset)} posters",
-                remedy="bring more posters, or raise balance.validation",
+                f"the split {split} has {len(subset)} posters, fewer than {_FEWEST_POSTERS}",
+                remedy=f"bring more posters, or raise balance.{split}",
             )
     return plan, posters[posters["split"].isin(subsets)], subsets
 

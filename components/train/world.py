@@ -79,6 +79,13 @@ class World:
         dist.all_reduce(number, op=dist.ReduceOp.MAX)
         return int(number.item())
 
+    def agree(self, module: nn.Module) -> None:
+        """Give all processes the first one's running means and variances of a module."""
+        if self.grouped:
+            for buffer in module.buffers():
+                if buffer.is_floating_point():
+                    dist.broadcast(buffer, src=0)
+
     def join(self, module: nn.Module) -> nn.Module:
         """Let the processes average the gradients of a module."""
         if not self.grouped:

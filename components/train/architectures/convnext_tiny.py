@@ -35,7 +35,6 @@ def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
 
 ARCHITECTURE = Architecture(
     build=build,
-    fine_tuned_from=6,
     defaults=TrainSettings(
         height=240,
         width=160,
@@ -45,5 +44,7 @@ ARCHITECTURE = Architecture(
         learning_rate=1e-3,
         weight_decay=1e-2,
         dropout=0.5,
+        fine_tune_stages=2,
+        backbone_rate=0.33,
     ),
 )

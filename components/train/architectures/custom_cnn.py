@@ -86,4 +86,18 @@ ARCHITECTURE = Architecture(
         label_smoothing=0.04,
         ema=0.998,
     ),
+    presets={
+        "study": TrainSettings(
+            preset="study",
+            height=224,
+            width=224,
+            epochs=50,
+            patience=5,
+            batch_size=32,
+            learning_rate=1e-4,
+            weight_decay=0.0,
+            dropout=0.5,
+        )
+    },
+    pretrained=False,
 )

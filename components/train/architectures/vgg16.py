@@ -19,12 +19,12 @@ CHANNELS = 2048
 """Of all that the head sees: 512 of block 5, 512 of block 4's maxima, 512 of its averages, and 256
 maxima and 256 averages of block 3."""
 
-_BLOCK_3, _BLOCK_4, _BLOCK_5 = slice(0, 16), slice(16, 23), slice(24, 30)
+_TO_BLOCK_3, _BLOCK_4, _BLOCK_5 = slice(0, 16), slice(16, 23), slice(24, 30)
 """Their layers in torchvision's `features`, from one max-pool to the next."""
 
 
-class LowerBlocks(nn.Module):
-    """Blocks 1 to 4: what block 5 goes on with, and what the head sees of blocks 3 and 4.
+class Block4(nn.Module):
+    """Block 4, beside block 3: what block 5 goes on with, and what the head sees of both.
 
     Genre shows in texture, colour and type as much as in objects, and the lower blocks know of
     those. They are pooled to the places of block 5, so that the evidence maps have one grid.
@@ -32,12 +32,10 @@ class LowerBlocks(nn.Module):
 
     def __init__(self, layers: nn.Sequential) -> None:
         super().__init__()
-        self.to_block_3 = layers[_BLOCK_3]
         self.block_4 = layers[_BLOCK_4]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Give [N, 1536, H/16, W/16] of normalised images [N, 3, H, W]; 512 are block 5's input."""
-        third = self.to_block_3(images)
+    def forward(self, third: Tensor) -> Tensor:
+        """Give [N, 1536, h/4, w/4] of block 3's [N, 256, h, w]; 512 are block 5's input."""
         fourth = self.block_4(third)
         pooled = (
             F.max_pool2d(fourth, 2),
@@ -48,7 +46,7 @@ class LowerBlocks(nn.Module):
         return torch.cat(pooled, dim=1)
 
 
-class LastBlock(nn.Module):
+class Block5(nn.Module):
     """Block 5, beside what it was made from.
 
     Its max-pool is left out: it would halve the evidence maps in both directions.
@@ -80,14 +78,13 @@ def build(genres: int, settings: TrainSettings, weights: str) -> PosterModel:
         weights,
         settings.seed,
     )
-    backbone = nn.Sequential(LowerBlocks(layers), LastBlock(layers))
+    backbone = nn.Sequential(layers[_TO_BLOCK_3], Block4(layers), Block5(layers))
     head = EvidenceHead(CHANNELS, genres, settings.dropout, settings.era_weight > 0)
     return PosterModel(backbone, head, MEAN, STD)
 
 
 ARCHITECTURE = Architecture(
     build=build,
-    fine_tuned_from=1,
     defaults=TrainSettings(
         height=256,
         width=176,
@@ -102,6 +99,7 @@ ARCHITECTURE = Architecture(
         mirror=True,
         crop=0.3,
         fine_tune_epochs=8,
+        backbone_rate=0.33,
         fine_tune_patience=8,
         default_precision="int8",
     ),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,15 +15,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from components.train import loop
 from components.train.checkpoints import Checkpoints
 from components.train.launch import train as launch
 from components.train.train import Order, train
+from components.train.world import World
 from marquee.bundle import load
 from marquee.catalog import Catalog
 from marquee.engine import Engine
 from marquee.eras import ERAS
-from marquee.errors import DataError, InfrastructureError, MarqueeError
+from marquee.errors import DataError, InfrastructureError, MarqueeError, Stopped, UsageError
+from marquee.processes import family
 from marquee.settings import Settings
+from marquee.split import SplitPlan
 
 STUDY = {
     "preset": "study", "height": 32, "width": 32, "epochs": 3, "batch_size": 16, "workers": 0,
@@ -93,6 +98,7 @@ STOPS = {
     "SIGTERM": (signal.SIGTERM, "custom_cnn", SMALL, 3),
     "SIGKILL": (signal.SIGKILL, "custom_cnn", SMALL, 3),
     "SIGTERM while the last block trains": (signal.SIGTERM, "vgg16", TUNED, 3),
+    "SIGTERM of two processes": (signal.SIGTERM, "custom_cnn", {**SMALL, "processes": 2}, 3),
 }
 
 
@@ -101,7 +107,7 @@ STOPS = {
 )
 def test_stopped_and_resumed_it_ends_in_the_same_weights(name, order):
     number, architecture, settings, after = STOPS[name]
-    whole = train(order("whole", architecture), Settings(train=settings))
+    whole = launch(order("whole", architecture), Settings(train=settings))
     broken = order("broken", architecture)
     process = subprocess.Popen(
         command(broken, settings), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -135,6 +141,97 @@ def test_two_processes_learn_what_one_learns(order):
     assert load(together.bundle_uri).version == together.version
 
 
+@pytest.mark.parametrize(
+    "changes", [pytest.param({"processes": 2}, marks=pytest.mark.slow), {"accumulate": 2}]
+)
+def test_fine_tuning_teaches_the_same_however_a_step_is_shared(changes, order):
+    settings = {**TUNED, "epochs": 1, "fine_tune_epochs": 2, "dropout": 0.0, "crop": 0.6}
+    whole = train(order("whole", "vgg16"), Settings(train=settings))
+    shared = launch(order("shared", "vgg16"), Settings(train=settings | changes))
+    assert [row["loss"] for row in shared.history] == pytest.approx(
+        [row["loss"] for row in whole.history], abs=1e-3
+    )
+
+
+@pytest.fixture
+def ranks(tmp_path):
+    """Runs a training in processes that first run some code of their own."""
+
+    def run(order, settings, code, processes=2):
+        spec = {"order": dataclasses.asdict(order), "settings": Settings(train=settings).to_dict()}
+        (tmp_path / "spec.json").write_text(json.dumps(spec))
+        script = tmp_path / "rank.py"
+        start = "from components.train.launch import main\nmain(Path(sys.argv[1]))\n"
+        script.write_text(f"import os, sys\nfrom pathlib import Path\n{code}\n{start}")
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        torchrun += [f"--nproc-per-node={processes}", str(script), str(tmp_path)]
+        subprocess.run(torchrun, check=True, timeout=120)
+        return json.loads((tmp_path / "report.json").read_text())
+
+    return run
+
+
+@pytest.mark.slow
+def test_many_processes_score_the_same_network(order, ranks):
+    """BatchNorm's running means differ from process to process until they agree."""
+    code = (
+        "import torch\n"
+        "from components.train.loop import Trainer\n"
+        "score = Trainer._score\n"
+        "def checked(self, module):\n"
+        "    mine = [part for part in module.buffers() if part.is_floating_point()]\n"
+        "    first, second = self._world.gather(mine)\n"
+        "    assert mine and all(map(torch.equal, first, second)), 'they differ'\n"
+        "    return score(self, module)\n"
+        "Trainer._score = checked\n"
+    )
+    assert len(ranks(order("b"), {**SMALL, "epochs": 1}, code)["history"]) == 1
+
+
+@pytest.mark.slow
+def test_caches_that_differ_do_not_put_processes_out_of_step(order, ranks, tmp_path):
+    """As on machines of their own, one of which is new."""
+    settings = {**TUNED, "fine_tune_epochs": 1, "mirror": False}
+    code = f"os.environ['MARQUEE_CACHE'] = '{tmp_path}/cache-' + os.environ['RANK']"
+    for processes in (1, 2):
+        ranks(order("b", "vgg16"), settings, code, processes)
+    assert len(list(tmp_path.glob("cache-*"))) == 2
+
+
+def test_a_step_that_is_too_small_to_share_is_refused(order):
+    with pytest.raises(UsageError, match="a step of 8 posters, shared by 1 processes in 5 parts"):
+        train(order("b"), Settings(train={**SMALL, "batch_size": 8, "accumulate": 5}))
+
+
+def test_asked_to_stop_after_the_last_step_it_stops(order, monkeypatch):
+    here, settings = order("b"), Settings(train={**STUDY, "epochs": 1})
+    measure = loop.macro_map
+
+    def interrupted(*values):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return measure(*values)
+
+    monkeypatch.setattr(loop, "macro_map", interrupted)
+    with pytest.raises(Stopped, match="stopped in epoch 2"):
+        train(here, settings)
+    monkeypatch.undo()
+    assert not Path(here.bundle_uri).exists()
+    assert same(weights(train(here, settings)), weights(train(order("c"), settings)))
+
+
+def test_early_stopping_keeps_the_best_epoch(order, monkeypatch):
+    scores = iter([0.1, 0.4, 0.3, 0.2])
+    monkeypatch.setattr(loop, "macro_map", lambda *_: next(scores))
+    stopped = train(order("b"), Settings(train={**STUDY, "epochs": 4, "patience": 2}))
+    assert [row["validation_macro_map"] for row in stopped.history] == [0.1, 0.4, 0.3, 0.2]
+    monkeypatch.undo()
+    shorter = iter([0.1, 0.4, 0.3, 0.3])
+    monkeypatch.setattr(loop, "macro_map", lambda *_: next(shorter))
+    patient = train(order("c"), Settings(train={**STUDY, "epochs": 4, "patience": 1}))
+    assert len(patient.history) == 3
+    assert same(weights(stopped), weights(patient))
+
+
 def test_the_parts_of_a_step_teach_what_the_whole_does(order):
     whole = train(order("whole"), Settings(train=STUDY))
     parts = train(order("parts"), Settings(train={**STUDY, "accumulate": 4}))
@@ -150,26 +247,42 @@ def test_a_lost_process_is_an_error_and_no_hang(order, tmp_path):
         command(lost, settings), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     wait_for(lambda: checkpoints(lost), process)
-    workers = subprocess.run(
-        ["pgrep", "-f", "components.train.launch"], capture_output=True, text=True, check=True
-    ).stdout.split()
-    os.kill(int(workers[-1]), signal.SIGKILL)
+    trains = [pid for pid in family(process.pid) if b"train.launch" in _command_line(pid)]
+    os.kill(trains[-1], signal.SIGKILL)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 5, said
     assert "lost" in said
     assert "goes on from the last checkpoint" in said
 
 
-def test_an_error_of_one_of_many_processes_is_the_error(order):
+def _command_line(pid):
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_an_error_that_one_of_many_processes_meets_is_the_error(order, drawn_catalog, tmp_path):
+    catalog = tmp_path / "catalog"
+    shutil.copytree(drawn_catalog, catalog)
+    plan = SplitPlan.read(order("b").split_uri).frame
+    first = plan.loc[plan["split"] == "train", "poster_id"].iloc[0]
+    place = Catalog(drawn_catalog).frame(["shard_offset"]).set_index("poster_id").loc[first]
+    shard = next(catalog.glob(f"parts/{place['part']}/shard.tar"))
+    data = bytearray(shard.read_bytes())
+    data[place["shard_offset"] + 64] ^= 255
+    shard.write_bytes(data)
     settings = Settings(train={**STUDY, "processes": 2})
-    with pytest.raises(MarqueeError, match="another state of the catalog") as caught:
+    with pytest.raises(MarqueeError, match=f"the bytes of the poster {first}") as caught:
+        launch(order("b", catalog_uri=str(catalog)), settings)
+    assert caught.value.exit_code == 2
+
+
+def test_an_error_of_all_processes_is_the_error(order):
+    settings = Settings(train={**STUDY, "processes": 2})
+    with pytest.raises(MarqueeError, match="was made for the catalog 000000000000") as caught:
         launch(order("b", split_uri=_stale(order("b"))), settings)
     assert caught.value.exit_code == 2
 
 
 def _stale(order):
-    from marquee.split import SplitPlan
-
     plan = SplitPlan.read(order.split_uri)
     uri = f"{order.bundle_uri}-split"
     dataclasses.replace(plan, balance=plan.balance | {"catalog_digest": "0" * 64}).write(uri)
@@ -178,8 +291,6 @@ def _stale(order):
 
 def test_a_loss_that_is_no_number_is_an_error_and_the_checkpoint_before_stays(order, monkeypatch):
     here = order("b")
-    from components.train import loop
-
     learn, steps = loop.loss_of, []
 
     def spoilt(outputs, *rest):
@@ -196,8 +307,6 @@ def test_a_loss_that_is_no_number_is_an_error_and_the_checkpoint_before_stays(or
 
 
 def test_a_damaged_shard_names_the_poster(order, drawn_catalog, tmp_path):
-    import shutil
-
     copy = tmp_path / "catalog"
     shutil.copytree(drawn_catalog, copy)
     for shard in copy.glob("parts/*/shard.tar"):
@@ -208,6 +317,15 @@ def test_a_damaged_shard_names_the_poster(order, drawn_catalog, tmp_path):
         with pytest.raises(DataError, match="is damaged: the bytes of the poster") as why:
             train(order("b", catalog_uri=str(copy)), Settings(train={**STUDY, "workers": workers}))
         assert "ingest again" in why.value.remedy
+
+
+def test_an_error_without_words_is_told(order, monkeypatch):
+    def exhausted(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(loop, "loss_of", exhausted)
+    with pytest.raises(InfrastructureError, match="MemoryError"):
+        train(order("b"), Settings(train=STUDY))
 
 
 def test_memory_that_runs_out_is_an_error(order):
@@ -270,7 +388,36 @@ def test_the_newest_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_pa
     assert kept.newest().state == {"at": 1}
     assert "is damaged" in caplog.text
     assert Checkpoints(str(tmp_path), {"a": 2}, "0-network", keep=2).newest() is None
-    assert Checkpoints(str(tmp_path), {"a": 1}, "1-last block", keep=2).newest() is None
+    assert Checkpoints(str(tmp_path), {"a": 1}, "1-fine-tuning", keep=2).newest() is None
+
+
+def test_a_checkpoint_that_follows_damaged_ones_stays(tmp_path):
+    kept = Checkpoints(str(tmp_path), {}, "0-network", keep=2)
+    for epoch in (6, 7):
+        kept.save(epoch, 0, {"at": epoch})
+    for file in tmp_path.rglob("*.pt"):
+        file.write_bytes(b"")
+    assert kept.newest() is None
+    kept.save(1, 0, {"at": 1})
+    assert kept.newest().state == {"at": 1}
+
+
+def test_a_checkpoint_that_cannot_be_fetched_is_no_reason_to_begin_anew(tmp_path, monkeypatch):
+    kept = Checkpoints(str(tmp_path), {}, "0-network", keep=2)
+    kept.save(1, 0, {"at": 1})
+
+    def refused(_uri):
+        raise PermissionError("no")
+
+    monkeypatch.setattr("marquee.storage.read_bytes", refused)
+    with pytest.raises(PermissionError):
+        kept.newest()
+
+
+def test_processes_that_go_on_from_different_checkpoints_are_refused(order, monkeypatch):
+    monkeypatch.setattr(World, "gather", lambda _, value: [value, (3, 0)])
+    with pytest.raises(InfrastructureError, match="found different checkpoints"):
+        train(order("b"), Settings(train=STUDY))
 
 
 def test_checkpoints_live_in_buckets_too(bucket):
@@ -281,8 +428,6 @@ def test_checkpoints_live_in_buckets_too(bucket):
 
 
 def test_a_genre_without_posters_is_named(order, caplog, drawn_catalog, drawn_split, tmp_path):
-    from marquee.split import SplitPlan
-
     plan = SplitPlan.read(drawn_split)
     catalog = Catalog(drawn_catalog)
     frame = catalog.frame(["genres"]).set_index("poster_id")["genres"]

@@ -13,6 +13,7 @@ from components.train.data import (
     Posters,
     Regimen,
     Subset,
+    Turn,
     Turns,
     augment,
     random_for,
@@ -106,7 +107,7 @@ class Listed:
 
 def test_copies_of_a_poster_are_counted_and_varied():
     turns = Turns(Listed([2, 0, 2, 2]), 4, 1, World())
-    assert turns.parts(0, 0) == [[(0, 2, 0), (0, 0, 0), (0, 2, 1), (0, 2, 2)]]
+    assert turns.parts(0, 0) == [[Turn(2), Turn(0), Turn(2, copy=1), Turn(2, copy=2)]]
     image, size = decode(encode(noise_poster(4, 120, 180))), Preprocessing(height=48, width=32)
     first, second = (augment(image, size, random_for(0, 7, "a", copy)) for copy in (0, 1))
     assert not np.array_equal(first, second)
@@ -128,10 +129,10 @@ def test_a_step_shows_the_same_posters_however_it_is_shared(name):
     assert {len(parts) for parts in steps} == {3 * accumulate}
     for step in range(3):
         shown = [
-            row
+            turn.row
             for parts in steps
             for part in parts[step * accumulate : (step + 1) * accumulate]
-            for _, row, _ in part
+            for turn in part
         ]
         alone = Turns(regime, 12, 1, World()).rows(3, step + 1)
         assert sorted(shown) == sorted(alone)
@@ -147,7 +148,7 @@ def test_a_poster_comes_as_it_is_for_validation(plans, drawn_catalog):
     data = catalog.read_image(row["part"], row["shard_offset"], row["size"])
     for workers in (0, 1):
         posters = Posters(PosterDataset(subset, size), workers)
-        first, second = posters.batches([[(0, 3, 0), (0, 1, 0)], [(5, 3, 0)]])
+        first, second = posters.batches([[Turn(3), Turn(1)], [Turn(3, 5)]])
         assert first.shape == (2, 48, 32, 3)
         assert np.array_equal(first[0], preprocess(data, size))
         assert np.array_equal(first[0], second[0])
@@ -222,6 +223,13 @@ def test_mixup_blends_inputs_and_labels_alike():
     assert blended.labels @ inputs == pytest.approx(mixed)
     assert (blended.labels.sum(dim=1) == 1).all()
     assert (blended.eras == -1).all()
+
+
+def test_mixup_does_not_learn_from_masked_labels():
+    batch = batch_of([[1.0], [1.0], [0.0], [0.0]], [[0.0], [0.0], [1.0], [1.0]])
+    _, blended = mix(torch.zeros(4, 1), batch, 1.0, np.random.default_rng(0))
+    assert (blended.labels == 0).all()
+    assert blended.weights.sum() == pytest.approx(2)
 
 
 @pytest.mark.parametrize("strategy", ["none", "sampler", "oversample"])

@@ -13,8 +13,8 @@ import torch
 from helpers import encode, noise_poster
 from safetensors.torch import load_file, save_file
 
-from components.train.architectures import NAMES, architecture
-from components.train.data import augment, random_for, read_subset
+from components.train.architectures import NAMES, architecture, parameter_groups, phases
+from components.train.data import Turn, augment, random_for, read_subset
 from components.train.features import FrozenPart, VariedFeatures, View
 from components.train.settings import TrainSettings, resolve_settings
 from components.train.train import Order, train
@@ -173,7 +173,10 @@ def numbered():
 
 def windows(inputs, epoch):
     """The batches of an epoch, as lists of arrays."""
-    turns = [[(epoch, 0, 0), (epoch, 1, 0)], [(epoch, 2, 0), (epoch, 3, 0), (epoch, 0, 1)]]
+    turns = [
+        [Turn(0, epoch), Turn(1, epoch)],
+        [Turn(2, epoch, 0, 1), Turn(3, epoch, 0, 1), Turn(0, epoch, 1, 1)],
+    ]
     return [array for batch in inputs.batches(turns) for array in batch.numpy()]
 
 
@@ -232,7 +235,7 @@ def test_a_plan_of_another_state_of_the_catalog_is_refused(drawn_catalog, drawn_
     plan = SplitPlan.read(drawn_split)
     stale = SplitPlan(plan.frame, plan.balance | {"catalog_digest": "0" * 64})
     stale.write(str(tmp_path / "split"))
-    with pytest.raises(DataError, match="another state of the catalog"):
+    with pytest.raises(DataError, match="was made for the catalog"):
         train(order(drawn_catalog, str(tmp_path / "split"), "unused"), Settings())
 
 
@@ -308,6 +311,7 @@ def test_settings_of_one_architecture_win_over_the_common_ones():
         ({"precision": "fp8"}, "train.precision is 'fp8'"),
         ({"precisions": "int8,fp8"}, "train.precisions names 'fp8'"),
         ({"default_precision": "fp8"}, "train.default_precision is 'fp8'"),
+        ({"preset": "kaggle"}, "train.preset is 'kaggle'"),
     ],
 )
 def test_bad_settings_are_named(values, message):
@@ -317,16 +321,35 @@ def test_bad_settings_are_named(values, message):
 
 def test_an_architecture_is_a_file():
     assert NAMES == ("convnext_tiny", "custom_cnn", "efficientnet_b0", "vgg16")
-    assert {name: architecture(name).fine_tuned_from is None for name in NAMES} == {
-        name: name == "custom_cnn" for name in NAMES
-    }
+    assert [name for name in NAMES if not architecture(name).pretrained] == ["custom_cnn"]
     with pytest.raises(UsageError, match="alexnet"):
         resolve_settings("alexnet", Settings())
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "convnext_tiny"])
-def test_other_backbones_train_on_the_same_path(name, drawn_catalog, drawn_split, tmp_path):
+def test_a_preset_brings_settings_of_its_own():
+    study = resolve_settings("custom_cnn", Settings(train={"preset": "study", "epochs": 12}))
+    assert (study.height, study.learning_rate, study.ema, study.epochs) == (224, 1e-4, 0.0, 12)
+    with pytest.raises(UsageError, match="preset is 'study'"):
+        resolve_settings("vgg16", Settings(train={"preset": "study"}))
+
+
+def test_the_head_learns_faster_than_what_is_below_it():
+    settings = resolve_settings("vgg16", Settings())
+    model = architecture("vgg16").build(4, settings, "random")
+    _, tuning = phases("vgg16", model, settings)
+    groups = parameter_groups(model.trained_part(tuning.frozen), tuning)
+    scales = {id(weight): group["scale"] for group in groups for weight in group["params"]}
+    assert {scales[id(weight)] for weight in model.head.parameters()} == {1.0}
+    assert {scales[id(weight)] for weight in model.backbone[2].parameters()} == {0.33}
+    assert not scales.keys() & {id(weight) for weight in model.backbone[1].parameters()}
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"), [("efficientnet_b0", 2), ("convnext_tiny", 2), ("vgg16", 2)]
+)
+def test_other_backbones_train_on_the_same_path(name, stages, drawn_catalog, drawn_split, tmp_path):
     tiny = {"height": 48, "width": 32, "epochs": 2, "fine_tune_epochs": 1, "batch_size": 32}
+    tiny |= {"fine_tune_stages": stages}
     report = train(order(drawn_catalog, drawn_split, tmp_path / "b", name), Settings(train=tiny))
     bundle = load(report.bundle_uri)
     outputs = Engine(bundle).infer(posters(bundle), ("logits", "embedding", "maps"))
