@@ -119,11 +119,12 @@ def train(
     catalog: str = _CATALOG,
     split: str = _SPLIT,
     out: str = typer.Option(..., metavar="BUNDLE", help="Where the bundle goes."),
-    arch: str = typer.Option("custom_cnn", help="The architecture: custom_cnn or vgg16."),
+    arch: str = typer.Option("custom_cnn", help="The architecture; docs/training.md lists them."),
     weights: str = typer.Option(
         "torchvision",
         metavar="URI",
-        help="VGG16's ImageNet weights: torchvision (downloads), random, a file or a URI.",
+        help="ImageNet weights, unless it starts from scratch: torchvision (downloads), random, a "
+        "file or a URI.",
     ),
     page: Path | None = typer.Option(None, metavar="FILE", help="Write the learning curves here."),
     overrides: list[str] = SET,
