@@ -111,9 +111,9 @@ def main() -> None:
         ["", *METRICS.values()],
         rows,
         f"{summary['posters']:,} posters in the catalog, {posters} in the test split; in brackets, "
-        f"95% intervals of the bootstrap by film. The run took {seen.seconds / 60:.1f} minutes; all "
-        f"its processes together held at most {seen.peak_mb / 1024:.2f} GB of anonymous memory. The "
-        f"rows below the architectures never look at a poster. {said}",
+        "95% intervals of the bootstrap by film. The rows below the architectures never look at a "
+        f"poster. The run took {seen.seconds / 60:.1f} minutes; all its processes together held at "
+        f"most {seen.peak_mb / 1024:.2f} GB of anonymous memory. {said}",
     )
 
 

@@ -85,7 +85,7 @@ class TrainSettings:
     seed: int = 0
     """Makes a training repeatable."""
     workers: int = 1
-    """Processes that decode posters beside each process that trains; as many decode validation's."""
+    """Processes that decode posters beside each that trains; as many decode for validation."""
     processes: int = 1
     """Processes that train together on this machine, by torchrun."""
     checkpoint_minutes: float = 5.0
