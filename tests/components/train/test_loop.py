@@ -232,6 +232,53 @@ def test_early_stopping_keeps_the_best_epoch(order, monkeypatch):
     assert same(weights(stopped), weights(patient))
 
 
+def test_fine_tuning_that_does_not_help_is_undone(order, monkeypatch):
+    settings = {**TUNED, "epochs": 1, "fine_tune_epochs": 2}
+    frozen = train(order("frozen", "vgg16"), Settings(train={**settings, "fine_tune_epochs": 0}))
+    head, start, *tuned = 0.5, 0.5, 0.4, 0.45
+    scores = iter([head, start, *tuned])
+    monkeypatch.setattr(loop, "macro_map", lambda *_: next(scores))
+    report = train(order("tuned", "vgg16"), Settings(train=settings))
+    assert [row["validation_macro_map"] for row in report.history] == [head, *tuned]
+    before, after = (
+        {name: value for name, value in weights(one).items() if name.startswith("backbone")}
+        for one in (frozen, report)
+    )
+    assert same(before, after)
+
+
+def test_the_learning_rate_rises_and_falls():
+    factor = loop._cosine(100, 0.1)
+    rates = [factor(step) for step in range(101)]
+    assert rates[:10] == pytest.approx([n / 10 for n in range(1, 11)])
+    assert rates[10] == pytest.approx(1)
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0)
+    assert sorted(rates[10:], reverse=True) == rates[10:]
+
+
+@pytest.mark.parametrize(("decay", "updates", "kept"), [(0.9, 1000, 0.9), (0.9, 0, 0.1), (0, 9, 0)])
+def test_the_moving_average_is_short_at_first(decay, updates, kept):
+    average = loop._moving_average(decay)
+    found = average(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor(updates))
+    assert found.item() == pytest.approx(kept)
+
+
+def test_gradients_are_clipped(order, monkeypatch):
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def watched(optimizer, *rest):
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+        return step(optimizer, *rest)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    train(order("b"), Settings(train={**STUDY, "epochs": 1, "clip": 0.01}))
+    assert norms == pytest.approx([0.01] * len(norms), rel=1e-3)
+    assert norms
+
+
 def test_the_parts_of_a_step_teach_what_the_whole_does(order):
     whole = train(order("whole"), Settings(train=STUDY))
     parts = train(order("parts"), Settings(train={**STUDY, "accumulate": 4}))
