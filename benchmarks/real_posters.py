@@ -2,13 +2,12 @@
 
 Run `python -m benchmarks.real_posters [--genres study4] [--arch vgg16] [--set NAME=VALUE]...`. It
 needs the posters and VGG16's weights in ../shared. VGG16 alone takes about half an hour on two
-cores, and a third of that where its features are in `$MARQUEE_CACHE` already.
+cores, and half of that where its features are in `$MARQUEE_CACHE` already.
 """
 
 import argparse
 import json
 import shutil
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ from typing import Any
 
 from benchmarks.memory import Run, watch
 from benchmarks.results import record
-from marquee.bundle import load
 from marquee.run_layout import RunLayout
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -43,15 +41,13 @@ def run(genres: str, arch: str, out: Path, overrides: Sequence[str] = ()) -> tup
     return json.loads((out / "summary.json").read_text()), seen
 
 
-def table(layout: RunLayout, summary: dict[str, Any]) -> list[list[str | float]]:
+def table(evaluations: Sequence[dict[str, Any]]) -> list[list[str | float]]:
     """Give a row an architecture, with 95% intervals, and a row a baseline."""
-    rows: list[list[str | float]] = []
-    for name in summary["architectures"]:
-        evaluation = json.loads(Path(layout.evaluation(name)).read_text())
-        cells = [_with_interval(evaluation, metric) for metric in METRICS]
-        rows.append([f"**{name}**", *cells])
-        baselines = evaluation["baselines"]
-    for name, values in baselines.items():
+    rows: list[list[str | float]] = [
+        [f"**{found['architecture']}**", *(_with_interval(found, metric) for metric in METRICS)]
+        for found in evaluations
+    ]
+    for name, values in evaluations[0]["baselines"].items():
         rows.append([name.replace("_", " "), *(values.get(metric, "") for metric in METRICS)])
     return rows
 
@@ -64,26 +60,18 @@ def _with_interval(evaluation: dict[str, Any], metric: str) -> str:
     return f"{value} ({low:.3f} to {high:.3f})"
 
 
-def remarks(layout: RunLayout, summary: dict[str, Any]) -> str:
-    """Say what else the evaluations and the bundles tell: how steady they are, and the folds."""
-    said = []
-    for name in summary["architectures"]:
-        info = load(layout.bundle(name)).info
-        evaluation = json.loads(Path(layout.evaluation(name)).read_text())
-        checks = [
-            f"{check['name'].removeprefix('A poster ')} {check['measured']} ({check['outcome']})"
-            for check in evaluation["checks"]
-        ]
-        said.append(f"{name}, behaviour: {'; '.join(checks)}.")
-        if info.cross_validation:
-            folds = info.cross_validation
-            means = [
-                f"{metric} {statistics.mean(values):.3f} (sd {statistics.stdev(values):.3f})"
-                for metric, values in folds.items()
-                if metric in ("macro_map", "macro_f1", "top1")
-            ]
-            said.append(f"{name}, {len(folds['macro_map'])}-fold, frozen: {', '.join(means)}.")
-    return " ".join(said)
+def remarks(evaluation: dict[str, Any]) -> str:
+    """Say what else an evaluation tells: how steady the model is, and what its folds scored."""
+    steady = "; ".join(
+        f"{check['name'].removeprefix('A poster ')} {check['measured']} ({check['outcome']})"
+        for check in evaluation["checks"]
+    )
+    folds = "".join(
+        f" {metric} over {len(values['folds'])} folds of frozen features: {values['mean']:.3f} "
+        f"(standard deviation {values['std']:.3f})."
+        for metric, values in evaluation["cross_validation"].items()
+    )
+    return f"{evaluation['architecture']}, behaviour: {steady}.{folds}"
 
 
 def main() -> None:
@@ -96,24 +84,27 @@ def main() -> None:
     out = arguments.keep or Path(tempfile.mkdtemp(prefix="real-posters-"))
     try:
         summary, seen = run(arguments.genres, arguments.arch, out, arguments.overrides)
-        layout = RunLayout(str(out))
-        rows, said = table(layout, summary), remarks(layout, summary)
+        evaluations = [
+            json.loads(Path(RunLayout(str(out)).evaluation(name)).read_text())
+            for name in summary["architectures"]
+        ]
     finally:
         if not arguments.keep:
             shutil.rmtree(out, ignore_errors=True)
+    said = " ".join(map(remarks, evaluations))
     what = [arguments.genres, arguments.arch, *arguments.overrides]
     sets = "".join(f" --set {pair}" for pair in arguments.overrides)
-    posters = next(iter(summary["architectures"].values()))["test_posters"]
     record(
         f"Real posters: {', '.join(what)}",
         f"python -m benchmarks.real_posters --genres {arguments.genres} "
         f"--arch {arguments.arch}{sets}",
         ["", *METRICS.values()],
-        rows,
-        f"{summary['posters']:,} posters in the catalog, {posters} in the test split; in brackets, "
-        "95% intervals of the bootstrap by film. The rows below the architectures never look at a "
-        f"poster. The run took {seen.seconds / 60:.1f} minutes; all its processes together held at "
-        f"most {seen.peak_mb / 1024:.2f} GB of anonymous memory. {said}",
+        table(evaluations),
+        f"{summary['posters']:,} posters in the catalog, {evaluations[0]['posters']} in the test "
+        "split; in brackets, 95% intervals of the bootstrap by film. The rows below the "
+        "architectures never look at a poster. The run took "
+        f"{seen.seconds / 60:.1f} minutes; all its processes together held at most "
+        f"{seen.peak_mb / 1024:.2f} GB of anonymous memory. {said}",
     )
 
 

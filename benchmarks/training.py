@@ -2,8 +2,8 @@
 
 Run `python -m benchmarks.training [--films 1000] [--rounds 5]`. Each pair is measured in turn, in
 one process, on the same drawn posters: training (posters decoded beside it, checkpoints, moving
-average) beside a loop of five lines with its batches in memory and as many threads; the loader
-beside as many processes that do nothing but `marquee.images`.
+average) beside a loop of five lines with its batches in memory, on as many threads and on all
+cores; the loader beside as many processes that do nothing but `marquee.images`.
 """
 
 import argparse

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 
 from components.evaluate.predict import Seen
 
@@ -17,8 +18,6 @@ _LEVELS = 16
 """Levels a channel in which colours are counted."""
 _SAMPLES = 24
 """Rows of a poster's pixels that are counted, at least."""
-_ROUNDS = 40
-"""Rounds of k-means."""
 _NORMAL = 1.96
 """Half the width of a 95% interval, in standard errors."""
 
@@ -105,8 +104,9 @@ class PatternWatch:
         """
         bins = np.flatnonzero(self._colours[-1])
         colours, weights = _bin_colours(bins), self._colours[-1, bins]
-        members, lightness = _cluster(oklab(colours), weights)
-        belongs = members[:, None] == [g for g in np.argsort(lightness) if (members == g).any()]
+        clusters = KMeans(min(COLOURS, len(bins)), n_init=4, random_state=0)
+        members = clusters.fit_predict(oklab(colours), sample_weight=weights)
+        belongs = members[:, None] == np.argsort(clusters.cluster_centers_[:, 0])
         means = (weights[:, None] * belongs).T @ colours / (weights @ belongs)[:, None]
         posters = np.append(self._labels.sum(axis=0), len(self._labels))
         shares = self._colours[:, bins] @ belongs / np.maximum(posters, 1)[:, None]
@@ -127,35 +127,6 @@ def _count_colours(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     levels = image[::step, ::step].reshape(-1, 3).astype(np.int64) * _LEVELS // 256
     bins = (levels * (_LEVELS**2, _LEVELS, 1)).sum(axis=1)
     return np.bincount(bins, minlength=_LEVELS**3) / len(bins)
-
-
-def _cluster(
-    lab: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Group colours by weighted k-means; begin with those that are frequent and far apart.
-
-    Args:
-        lab: Colours in OKLab [M, 3].
-        weights: How much of each there is [M].
-
-    Returns:
-        The group of each colour [M], and the lightness of each group.
-    """
-    centres = lab[[weights.argmax()]]
-    while len(centres) < min(COLOURS, len(lab)):
-        apart = weights * _distances(lab, centres).min(axis=1)
-        centres = np.vstack([centres, lab[apart.argmax()]])
-    for _ in range(_ROUNDS):
-        belongs = _distances(lab, centres).argmin(axis=1)[:, None] == np.arange(len(centres))
-        shares = weights[:, None] * belongs
-        sums = shares.sum(axis=0)[:, None]
-        centres = np.where(sums > 0, shares.T @ lab / np.maximum(sums, 1e-12), centres)
-    return _distances(lab, centres).argmin(axis=1), centres[:, 0]
-
-
-def _distances(lab: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give squared distances [M, C]."""
-    return np.square(lab[:, None] - centres).sum(axis=2)
 
 
 def _bin_colours(bins: NDArray[np.int64]) -> NDArray[np.float64]:

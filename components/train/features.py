@@ -93,7 +93,7 @@ class VariedFeatures:
         sizes = np.ceil(kept * sides).astype(np.int64)
         starts = random.integers(0, sides - sizes, endpoint=True)
         window = [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]
-        return features[:, *window] if window else features
+        return features[:, *window]
 
 
 class View:

@@ -59,12 +59,7 @@ logger = logging.getLogger(__name__)
 
 _NO_MEMORY = "can't allocate memory"
 _WORKER_LOST = ("exited unexpectedly", "is killed by signal")
-_PEER_LOST = (
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "Timed out waiting",
-    "[gloo]",
-)
+_PEER_LOST = ("gloo/transport", "Connection closed by peer", "Connection reset by peer")
 """Of what torch says, where it has no type of its own."""
 
 _FEWEST_POSTERS = 8

@@ -13,7 +13,14 @@ import torch
 from helpers import encode, noise_poster
 from safetensors.torch import load_file, save_file
 
-from components.train.architectures import NAMES, architecture, parameter_groups, phases
+from components.train.architectures import (
+    NAMES,
+    Phase,
+    architecture,
+    parameter_groups,
+    phases,
+)
+from components.train.cross_validation import CrossValidation
 from components.train.data import Turn, augment, random_for, read_subset
 from components.train.features import FrozenPart, VariedFeatures, View
 from components.train.settings import TrainSettings, resolve_settings
@@ -381,6 +388,24 @@ def test_cross_validation_tests_each_poster_once(drawn_catalog, drawn_split, tmp
         assert all(0 <= value <= 1 for value in values)
     with pytest.raises(UsageError, match="use 3 or more"):
         resolve_settings("vgg16", Settings(train={"folds": 2}))
+
+
+def test_folds_share_no_film_and_hold_every_poster_once(drawn_catalog, drawn_split):
+    plan, catalog = SplitPlan.read(drawn_split), Catalog(drawn_catalog)
+    everyone = read_subset(catalog, plan, "train").beside(read_subset(catalog, plan, "validation"))
+    # Drawn films have one poster each: let every two of them be a film.
+    pairs = dataclasses.replace(
+        plan, frame=plan.frame.assign(group_id=[f"film {n // 2}" for n in range(len(plan.frame))])
+    )
+    settings = resolve_settings("vgg16", Settings(train={"folds": 3}))
+    phase = Phase(name="head", frozen=3, settings=settings)
+    folds = CrossValidation(head=None, frozen=None, phase=phase, plan=pairs, world=World())
+    parts = folds.parts(everyone)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(everyone)))
+    group = pairs.frame.set_index("poster_id")["group_id"]
+    films = [set(everyone.frame["poster_id"].iloc[rows].map(group)) for rows in parts]
+    assert len(films) == 3
+    assert sum(map(len, films)) == len(set.union(*films)) < len(everyone)
 
 
 def test_the_study_s_own_network_has_no_evidence_maps(drawn_catalog, drawn_split, tmp_path):
