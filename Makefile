@@ -26,7 +26,7 @@ demo: $(READY) ## Drawn posters through the whole pipeline to a served model (un
 	$(BIN)/marquee demo
 
 test: $(READY) ## The tests that a change must pass (within 12 minutes on 2 cores)
-	$(BIN)/pytest -m 'not slow and not cluster and not gpu'
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow and not cluster and not gpu'
 
 test-slow: $(READY) ## The slower tests, real posters among them (within 60 minutes on 2 cores)
 	$(BIN)/pytest -m 'slow and not cluster and not gpu'
