@@ -1,7 +1,7 @@
 """The engine: runs a bundle, for evaluation, `marquee predict` and the server alike."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,8 +85,23 @@ class Engine:
         Returns:
             N predictions.
         """
+        return self.predictions(self.infer(images, self.prediction_outputs))
+
+    @property
+    def prediction_outputs(self) -> tuple[str, ...]:
+        """The outputs that a prediction is made from."""
+        return ("logits", "embedding", *(["era"] if self.bundle.info.eras else []))
+
+    def predictions(self, outputs: Mapping[str, NDArray[Any]]) -> list[Prediction]:
+        """Turn the model's outputs into predictions.
+
+        Args:
+            outputs: At least `prediction_outputs` of N posters, as `infer` gives them.
+
+        Returns:
+            N predictions.
+        """
         info = self.bundle.info
-        outputs = self.infer(images, ("logits", "embedding", *(["era"] if info.eras else [])))
         eras = [info.eras[number] for number in outputs["era"].argmax(axis=1)] if info.eras else []
         probabilities = info.calibration.probabilities(outputs["logits"])
         chosen, unsure = decide(probabilities, info.thresholds)
@@ -101,5 +116,5 @@ class Engine:
                 embedding=outputs["embedding"][n],
                 era=eras[n] if eras else None,
             )
-            for n in range(len(images))
+            for n in range(len(probabilities))
         ]
