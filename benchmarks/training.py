@@ -25,13 +25,14 @@ from components.ingest.sources.drawn import DrawnSource
 from components.train.architectures import Phase, architecture, parameter_groups
 from components.train.checkpoints import Checkpoints
 from components.train.data import PosterDataset, Posters, Regimen, Subset, Turn, read_subset
-from components.train.device import autocast, cpu_count
+from components.train.device import autocast
 from components.train.loop import Task, Trainer
 from components.train.model import PosterModel
 from components.train.settings import TrainSettings, resolve_settings
 from components.train.world import World
 from marquee.catalog import Catalog
 from marquee.images import Preprocessing, preprocess
+from marquee.processes import cpus
 from marquee.settings import BalanceSettings, Settings
 from marquee.split import TRAIN, SplitPlan
 
@@ -155,11 +156,11 @@ def main() -> None:
         size = Preprocessing(height=settings.height, width=settings.width)
         data = [image for _, image in catalog.stream_images(subset.frame)]
         ours = partial(our_training, subset, plan, size, settings)
-        beside = max(1, cpu_count() - _WORKERS)
+        beside = max(1, cpus() - _WORKERS)
         pairs = {
             "training": (on(beside, bare_training, subset, size, settings), on(beside, ours)),
             "training, the bare loop on all cores": (
-                on(cpu_count(), bare_training, subset, size, settings),
+                on(cpus(), bare_training, subset, size, settings),
                 on(beside, ours),
             ),
             "loader": (lambda: bare_images(data, size), lambda: our_loader(subset, size)),

@@ -1,6 +1,5 @@
 """The engine: runs a bundle, for evaluation, `marquee predict` and the server alike."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from marquee.bundle import Bundle
 from marquee.decision import decide
+from marquee.processes import cpus
 
 OUTPUTS: tuple[str, ...] = ("logits", "embedding", "maps")
 
@@ -37,7 +37,7 @@ class Engine:
     Args:
         bundle: A verified bundle.
         precision: One of its variants; its default without it.
-        threads: CPU threads; all that this process may use without it.
+        threads: CPU threads; as many as there are CPUs for this process without it.
 
     Raises:
         DataError: The bundle has no such precision.
@@ -49,8 +49,10 @@ class Engine:
         self.bundle = bundle
         self.precision = precision or bundle.info.precision
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or cpus()
         options.inter_op_num_threads = 1
+        # Threads that spin while they wait take the CPUs that decode the next posters.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             str(bundle.model_file(self.precision)), options, providers=["CPUExecutionProvider"]

@@ -1,5 +1,6 @@
 """This process and those below it."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,37 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from marquee.errors import Stopped
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def cpus(cgroups: Path = _CGROUPS) -> int:
+    """Count the CPUs that this process may use: a container's limit counts, not the machine's.
+
+    Args:
+        cgroups: Where the control groups are.
+
+    Returns:
+        1 or more; a limit of 1.5 CPUs counts as 2.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        # In a container its own group stands at the top.
+        quota, period = (cgroups / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        quota, period = _limit_of_version_1(cgroups / "cpu")
+    if not quota.isdecimal():
+        return allowed
+    return max(1, min(allowed, math.ceil(int(quota) / int(period))))
+
+
+def _limit_of_version_1(group: Path) -> tuple[str, str]:
+    try:
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        quota, period = ((group / name).read_text().strip() for name in names)
+    except OSError:
+        return "max", ""
+    return quota, period
 
 
 def family(pid: int | str) -> list[int]:

@@ -1,7 +1,6 @@
 """Looks at posters, in processes of their own: decodes them, hashes and measures the pixels."""
 
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,7 +13,7 @@ from components.ingest.source import Item, Kept, Offer, Skipped
 from marquee.catalog import Poster, Refusal
 from marquee.errors import InfrastructureError, InvalidImage
 from marquee.images import decode, measure, mode_of
-from marquee.processes import begin_worker
+from marquee.processes import begin_worker, cpus
 
 _TOGETHER = 16
 """Posters that travel to a process together."""
@@ -68,7 +67,7 @@ class Examiner:
     """
 
     def __init__(self, workers: int = 1) -> None:
-        self._workers = workers or len(os.sched_getaffinity(0))
+        self._workers = workers or cpus()
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Examiner":

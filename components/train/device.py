@@ -1,7 +1,6 @@
 """Where a network runs and in which precision."""
 
 import contextlib
-import os
 
 import torch
 
@@ -37,8 +36,3 @@ def computes_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def cpu_count() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0))

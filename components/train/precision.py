@@ -10,7 +10,6 @@ faster; an engine that computes in bf16 can do so from the same file.
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from marquee.bundle import FULL_PRECISION, MODEL_FILE
 from marquee.decision import Calibration
 from marquee.metrics import macro_map
+from marquee.processes import cpus
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ def _compare(
     logits: NDArray[np.float32],
     calibration: Calibration,
 ) -> Attempt:
-    session = _session(reduced, threads=len(os.sched_getaffinity(0)))
+    session = _session(reduced, threads=cpus())
     pieces = _pieces(posters, _BATCH)
     first = next(pieces)
     found = [_run(session, first, "logits"), *(_run(session, piece, "logits") for piece in pieces)]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from components.train.device import cpu_count
+from marquee.processes import cpus
 
 _PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others: one of them may be computing features."""
@@ -40,7 +40,7 @@ class World:
     @property
     def cores(self) -> int:
         """Cores for each process."""
-        return max(1, cpu_count() // self.on_this_machine)
+        return max(1, cpus() // self.on_this_machine)
 
     def share(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Give this process's share of rows."""
