@@ -1,9 +1,9 @@
 """Prediction records: one row a prediction, what drift monitoring reads; no image bytes."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +36,16 @@ SCHEMA = pa.schema(
     ],
     metadata={"schema_version": str(SCHEMA_VERSION)},
 )
+
+_REPETITIVE = [
+    "model_version",
+    "probabilities.key_value.key",
+    "genres.list.element",
+    "era",
+    "era_source",
+    "outcome",
+]
+"""Columns stored as a dictionary; elsewhere nearly every value is new, and trying costs time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +90,27 @@ def write_records(uri: str, writer: str, number: int, records: Sequence[Predicti
     Returns:
         The file's URI.
     """
-    rows = [
-        dataclasses.asdict(record) | {"probabilities": list(record.probabilities.items())}
-        for record in records
-    ]
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink)
+    pq.write_table(_table(records), sink, use_dictionary=_REPETITIVE)
     time = records[0].time
     file = storage.join(
         uri, f"date={time:%Y-%m-%d}", f"hour={time:%H}", f"{writer}-{number:06d}.parquet"
     )
     storage.write_bytes(file, sink.getvalue().to_pybytes())
     return file
+
+
+def _table(records: Sequence[PredictionRecord]) -> pa.Table:
+    """Build a table column by column: a tenth of the time of a dictionary a row."""
+    columns: dict[str, list[Any]] = {
+        name: [getattr(record, name) for record in records] for name in SCHEMA.names
+    }
+    columns["probabilities"] = [list(record.items()) for record in columns["probabilities"]]
+    for name in ("film_id", "client_id"):
+        columns[name] = [text and _encodable(text) for text in columns[name]]
+    return pa.Table.from_pydict(columns, schema=SCHEMA)
+
+
+def _encodable(text: str) -> str:
+    """Replace what UTF-8 cannot hold: JSON's lone surrogates, which would cost the whole file."""
+    return text.encode("utf-8", "replace").decode("utf-8")
