@@ -109,11 +109,22 @@ def list_files(uri: str) -> list[str]:
     return sorted(found.removeprefix(base) for found in filesystem.find(path))
 
 
-def write_bytes(uri: str, data: bytes) -> None:
-    """Write a file atomically, replacing what was there."""
+def write_bytes(uri: str, data: bytes, timeout: float | None = None) -> None:
+    """Write a file atomically, replacing what was there.
+
+    Args:
+        uri: The file.
+        data: Its content.
+        timeout: Seconds after which an upload fails; without it, one that is never answered may
+            hang forever (gcsfs). A disk's writes cannot be given up.
+
+    Raises:
+        TimeoutError: The upload took too long.
+    """
     if not is_local(uri):
         filesystem, path = _filesystem(uri)
-        filesystem.pipe_file(path, data)
+        limit = {"timeout": timeout} if filesystem.async_impl else {}
+        filesystem.pipe_file(path, data, **limit)
         return
     target = local_path(uri)
     target.parent.mkdir(parents=True, exist_ok=True)
