@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format bench pipelines clean
+.PHONY: help setup demo test test-slow test-gpu lint format bench soak peers pipelines clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -43,8 +43,22 @@ format: $(READY) ## Rewrite the code the way `make lint` wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## Run the benchmarks; their scripts write benchmarks/RESULTS.md
+bench: $(READY) peers ## Run the benchmarks; their scripts write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
+
+soak: $(READY) ## Load the endpoint for 30 minutes an architecture, then with too much
+	$(BIN)/python -m benchmarks.soak $(SOAK)
+
+PEERS := litserve bentoml mlserver torchserve openvino
+peers: $(PEERS:%=.tools/%/.ready) ## Install what the benchmarks of serving compare with, into .tools
+
+# What serves a bundle has our pins; what a peer brings along has its own.
+.tools/%/.ready: benchmarks/peers/%.txt constraints.txt
+	"$(PYTHON)" -m venv .tools/$*
+	.tools/$*/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  fsspec numpy onnxruntime opencv-python-headless pillow simplejpeg
+	.tools/$*/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 pipelines: $(READY) ## Compile the pipelines into pipelines/compiled (golden files)
 	$(BIN)/marquee pipeline compile --out pipelines/compiled

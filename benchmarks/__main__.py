@@ -15,6 +15,8 @@ for script, *arguments in (
     ("scale",),
     ("training",),
     ("train_scale",),
+    ("engines",),
+    ("serving",),
     ("real_posters", "--genres", "all18", "--arch", "vgg16"),
     ("real_posters", "--genres", "all18", "--arch", "vgg16", "--set", "train.fine_tune_epochs=0"),
     ("real_posters", "--genres", "all18", "--arch", "vgg16", "--set", "balance.split=temporal"),

@@ -7,12 +7,9 @@ the machine does meanwhile slows both down.
 """
 
 import argparse
-import tarfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,13 +19,10 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
+from benchmarks.posters import read_posters
 from benchmarks.results import record
-from components.ingest.drawing import draw_poster
-from components.ingest.drawn_films import drawn_film
 from marquee.images import Preprocessing, decode, preprocess, resize
 
-SHARD = Path(__file__).parents[2] / "shared/data/posters/images-00.tar"
-DRAWN_WIDTH = 185
 SIZES = (Preprocessing(height=256, width=176), Preprocessing(height=144, width=96))
 """The default inputs of vgg16 and custom_cnn."""
 
@@ -37,15 +31,6 @@ TURN = 20
 
 Task = tuple[Callable[[Any], Any], Sequence[Any]]
 """What is done, and to what."""
-
-
-def read_posters(count: int) -> tuple[list[bytes], str]:
-    """Read real posters or draw some; say which."""
-    if SHARD.exists():
-        with tarfile.open(SHARD) as shard:
-            files = islice(filter(tarfile.TarInfo.isfile, shard), count)
-            return [shard.extractfile(file).read() for file in files], "real"  # type: ignore[union-attr]
-    return [draw_poster(drawn_film(number), DRAWN_WIDTH) for number in range(count)], "drawn"
 
 
 def torch_decode(data: bytes) -> torch.Tensor:

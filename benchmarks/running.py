@@ -1,0 +1,119 @@
+"""Servers that are measured: each a process of its own on loopback, watched from outside."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.memory import rss_anon
+from marquee.processes import family
+
+ROOT = Path(__file__).parents[1]
+PREDICT = "/v1/models/poster-genre:predict"
+_READY_SECONDS = 120
+_STOP_SECONDS = 60
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Server:
+    """A server and all processes below it."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def cpu_seconds(self) -> float:
+        """Give the CPU time that its processes have used so far, ended ones included."""
+        return sum(_cpu_seconds(pid) for pid in family(self.process.pid))
+
+    def memory_mb(self) -> float:
+        """Give the anonymous memory (RssAnon) that its processes hold together."""
+        return sum(rss_anon(pid) for pid in family(self.process.pid)) / 1024
+
+    def wait_until_ready(self) -> None:
+        """Wait until it listens; that it answers is for its first requests to show.
+
+        Raises:
+            RuntimeError: It ended, or does not listen in time.
+        """
+        deadline = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-3000:]}")
+
+    def stop(self) -> int:
+        """Send SIGTERM, wait, and give the exit status; what outlives it is killed."""
+        below = family(self.process.pid)[1:]
+        self.process.terminate()
+        try:
+            return self.process.wait(_STOP_SECONDS)
+        finally:
+            self.process.kill()
+            for pid in below:
+                _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, 9)
+    except ProcessLookupError:
+        return
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return sum(map(int, fields[11:15])) / _TICKS
+
+
+@contextmanager
+def running(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Start a server, wait until it listens, and stop it in the end.
+
+    Args:
+        command: The command; `{port}` in it becomes a free port, which `$PORT` holds too.
+        environment: Variables beside this process's.
+    """
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="server-") as folder:
+        log = Path(folder) / "log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [word.replace("{port}", str(port)) for word in command],
+                env={**os.environ, **(environment or {}), "PORT": str(port)},
+                cwd=ROOT,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+        server = Server(process, port, log)
+        try:
+            server.wait_until_ready()
+            yield server
+        finally:
+            if process.poll() is None:
+                server.stop()
+
+
+def marquee(bundle: str, *options: str) -> list[str]:
+    """Give the command of our own server."""
+    return [sys.executable, "-m", "marquee", "serve", bundle, "--port", "{port}", *options]
+
+
+def free_port() -> int:
+    """Find a port of the loopback interface that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

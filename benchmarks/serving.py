@@ -1,0 +1,378 @@
+"""Marquee's endpoint beside other model servers, on the same posters, model file and engine.
+
+Run `python -m benchmarks.serving [--bundle BUNDLE]... [--rounds 5] [--seconds 10] [--side NAME]...`
+after `make peers`; without `--bundle` it makes bundles from drawn posters. The client is wrk
+(Debian: apt-get install wrk). All servers are up; they take turns, one is loaded at a time: with
+one client for latency, with 16 for throughput, memory and CPU time. Each side's answers are
+compared with the engine's first.
+"""
+
+import argparse
+import base64
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import requests
+
+from benchmarks.bundles import bundles, in_precision
+from benchmarks.load import predict_body
+from benchmarks.posters import read_posters
+from benchmarks.results import FILE, record
+from benchmarks.running import PREDICT, ROOT, Server, marquee, running
+from marquee.bundle import FULL_PRECISION, Bundle
+from marquee.engine import Engine
+from marquee.images import preprocess
+
+_POSTERS = 64
+_CLIENTS = 16
+_WARM_UP_SECONDS = 3
+_FIRST_ANSWER_SECONDS = 60
+_TOLERANCE = 0.02
+"""By how much a probability may differ: batches of another size round differently in int8."""
+_OURS, _TORCH = "**marquee**", "kserve.Model + torch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """A server, and how it wants to be asked."""
+
+    name: str
+    module: str = ""
+    """Below `benchmarks.peers`; none is our own server."""
+    own_environment: bool = True
+    """Whether it is installed below `.tools`, or else beside us."""
+    path: str = "/predict"
+    content_type: str = "application/json"
+    body: Callable[[bytes], bytes]
+    """Writes the request for a poster."""
+    answer: Callable[[Any], dict[str, float]]
+    """Reads the probabilities from the parsed answer."""
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return ROOT / ".tools" / self.module / "bin/python" if self._apart else Path(sys.executable)
+
+    @property
+    def _apart(self) -> bool:
+        return bool(self.module) and self.own_environment
+
+    def command(self, bundle: Bundle) -> list[str]:
+        """Give the command that starts it."""
+        if not self.module:
+            return marquee(str(bundle.folder))
+        return [str(self.python), "-m", f"benchmarks.peers.{self.module}"]
+
+
+def _as_json(build: Callable[[str], Any]) -> Callable[[bytes], bytes]:
+    return lambda poster: json.dumps(build(base64.b64encode(poster).decode())).encode()
+
+
+def _v2(image: str) -> Any:
+    return {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [image]}]}
+
+
+SIDES = (
+    Side(
+        name=_OURS,
+        path=PREDICT,
+        body=predict_body,
+        answer=lambda found: found["predictions"][0]["probabilities"],
+    ),
+    Side(
+        name="kserve.Model + ORT",
+        module="kserve_ort",
+        own_environment=False,
+        path=PREDICT,
+        body=predict_body,
+        answer=lambda found: found["predictions"][0],
+    ),
+    Side(
+        name="LitServe",
+        module="litserve",
+        body=_as_json(lambda image: {"image": {"b64": image}}),
+        answer=lambda found: found,
+    ),
+    Side(
+        name="BentoML",
+        module="bentoml",
+        body=_as_json(lambda image: {"posters": [image]}),
+        answer=lambda found: found[0],
+    ),
+    Side(
+        name="MLServer",
+        module="mlserver",
+        path="/v2/models/poster-genre/infer",
+        body=_as_json(_v2),
+        answer=lambda found: json.loads(found["outputs"][0]["data"][0]),
+    ),
+    Side(
+        name="TorchServe + ORT",
+        module="torchserve",
+        path="/predictions/poster",
+        content_type="image/jpeg",
+        body=lambda poster: poster,
+        answer=lambda found: found,
+    ),
+    Side(
+        name=_TORCH,
+        module="kserve_torch",
+        own_environment=False,
+        path=PREDICT,
+        body=predict_body,
+        answer=lambda found: found["predictions"][0],
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What wrk and we saw while a server was loaded."""
+
+    rate: float
+    """Posters a second."""
+    p50_ms: float
+    p99_ms: float
+    cpu_seconds: float
+    """The server's CPU time a poster."""
+    memory_mb: float
+    """The most anonymous memory (RssAnon) of all its processes together."""
+
+
+@dataclass
+class Contender:
+    """A side whose server runs."""
+
+    side: Side
+    server: Server
+    requests: Path
+    """A folder of request bodies."""
+
+    def check(self, poster: bytes, wanted: dict[str, float]) -> None:
+        """Ask for one poster until the server is up; compare the answer.
+
+        Raises:
+            RuntimeError: It gives no answer, or another one than the engine.
+        """
+        url = f"http://127.0.0.1:{self.server.port}{self.side.path}"
+        headers = {"Content-Type": self.side.content_type}
+        deadline = time.monotonic() + _FIRST_ANSWER_SECONDS
+        response = None
+        while time.monotonic() < deadline and (response is None or response.status_code != 200):
+            try:
+                response = requests.post(url, self.side.body(poster), headers=headers, timeout=60)
+            except requests.ConnectionError:
+                time.sleep(0.5)
+        if response is None or response.status_code != 200:
+            said = response.text if response is not None else "nothing"
+            log = self.server.log.read_text()[-3000:]
+            raise RuntimeError(f"{self.side.name} answers {said}\n{log}")
+        found = self.side.answer(response.json())
+        if found.keys() != wanted.keys():
+            raise RuntimeError(f"{self.side.name} answers other genres: {sorted(found)}")
+        off = max(abs(found[genre] - wanted[genre]) for genre in wanted)
+        if off > _TOLERANCE:
+            raise RuntimeError(f"{self.side.name} is {off:.3f} off the engine's probabilities")
+
+    def turn(self, clients: int, seconds: float) -> Turn:
+        """Load the server.
+
+        Raises:
+            RuntimeError: A request failed.
+        """
+        command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "60s"]
+        command += ["-s", str(ROOT / "benchmarks/posters.lua")]
+        command += [f"http://127.0.0.1:{self.server.port}{self.side.path}", "--"]
+        command += [str(self.requests), str(_POSTERS), self.side.content_type]
+        before, memory = self.server.cpu_seconds(), 0.0
+        client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        while client.poll() is None:
+            memory = max(memory, self.server.memory_mb())
+            time.sleep(0.2)
+        cpu = self.server.cpu_seconds() - before
+        assert client.stdout
+        seen = json.loads(client.stdout.read().splitlines()[-1])
+        if seen["errors"] or not seen["answers"]:
+            raise RuntimeError(f"{self.side.name} under load of {clients} clients: {seen}")
+        return Turn(
+            rate=seen["answers"] / seen["seconds"],
+            p50_ms=seen["p50_ms"],
+            p99_ms=seen["p99_ms"],
+            cpu_seconds=cpu / seen["answers"],
+            memory_mb=memory,
+        )
+
+
+def loop_cpu(bundle: Bundle, seconds: float) -> float:
+    """Give the CPU seconds a poster of decoding and inference alone, at the cheapest batch."""
+    found = []
+    for batch in (1, 8):
+        command = [sys.executable, "-m", "benchmarks.loop", str(bundle.folder)]
+        command += ["--batch", str(batch), "--seconds", str(seconds)]
+        seen = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        found.append(json.loads(seen.stdout)["cpu_seconds"])
+    return min(found)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Turns of all sides, and of the engine's own loop."""
+
+    alone: dict[str, list[Turn]]
+    """With one client."""
+    crowd: dict[str, list[Turn]]
+    """With 16."""
+    loop: list[float]
+    """CPU seconds a poster."""
+
+
+def compare(
+    bundle: Bundle, sides: Sequence[Side], posters: Sequence[bytes], rounds: int, seconds: float
+) -> Comparison:
+    """Let all sides serve a bundle, and load them in turn."""
+    engine = Engine(bundle)
+    (said,) = engine.predict(preprocess(posters[0], bundle.info.preprocessing)[np.newaxis])
+    found = Comparison({}, {}, [])
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serving-")))
+        contenders = []
+        for side in sides:
+            command = side.command(bundle)
+            server = stack.enter_context(running(command, {"BUNDLE": str(bundle.folder)}))
+            contender = Contender(side, server, scratch / (side.module or "marquee"))
+            contender.requests.mkdir()
+            for number, poster in enumerate(posters):
+                (contender.requests / str(number)).write_bytes(side.body(poster))
+            contender.check(posters[0], said.probabilities)
+            contender.turn(_CLIENTS, _WARM_UP_SECONDS)
+            contenders.append(contender)
+        for _ in range(rounds):
+            for contender in contenders:
+                name = contender.side.name
+                found.alone.setdefault(name, []).append(contender.turn(1, seconds))
+                found.crowd.setdefault(name, []).append(contender.turn(_CLIENTS, seconds))
+                print(name, found.alone[name][-1], found.crowd[name][-1], flush=True)
+            found.loop.append(loop_cpu(bundle, seconds / 2))
+    return found
+
+
+def table(found: Comparison) -> list[list[str | float]]:
+    """Give a row a side: medians over the turns, and ratios to the best peer's."""
+
+    def middle(turns: dict[str, list[Turn]], what: str) -> dict[str, float]:
+        return {name: median(getattr(t, what) for t in turns[name]) for name in turns}
+
+    rate, memory = middle(found.crowd, "rate"), middle(found.crowd, "memory_mb")
+    cpu = middle(found.crowd, "cpu_seconds")
+    p50, p99 = middle(found.alone, "p50_ms"), middle(found.alone, "p99_ms")
+    peers = [name for name in rate if name not in (_OURS, _TORCH)]
+    best = max((rate[name] for name in peers), default=np.nan)
+    quickest = min((p50[name] for name in peers), default=np.nan)
+    lightest = min((memory[name] for name in peers), default=np.nan)
+    loop = median(found.loop)
+    return [
+        [
+            name,
+            f"{rate[name]:.1f}",
+            f"{p50[name]:.1f}",
+            f"{p99[name]:.1f}",
+            f"{memory[name]:.0f}",
+            f"{cpu[name] * 1000:.1f}",
+            f"{rate[name] / best:.2f}",
+            f"{p50[name] / quickest:.2f}",
+            f"{memory[name] / lightest:.2f}",
+            f"{rate[name] / rate.get(_TORCH, np.nan):.2f}",
+            f"{loop / cpu[name]:.0%}",
+        ]
+        for name in rate
+    ]
+
+
+_COLUMNS = (
+    "",
+    "posters/s, 16 clients",
+    "p50 ms, 1 client",
+    "p99 ms, 1 client",
+    "RssAnon, MB",
+    "CPU ms a poster",
+    "posters/s / best peer's",
+    "p50 / best peer's",
+    "memory / lightest peer's",
+    "posters/s / torch's",
+    "own loop's share of CPU",
+)
+
+
+def installed(names: Sequence[str]) -> list[Side]:
+    """Give the sides asked for, or all; say which are not installed.
+
+    Raises:
+        SystemExit: wrk is missing.
+    """
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is missing: install it (on Debian: apt-get install wrk)")
+    found = []
+    for side in SIDES:
+        if names and (side.module or "marquee") not in names:
+            continue
+        if side.python.exists():
+            found.append(side)
+        else:
+            print(f"{side.name} is left out: run `make peers`", file=sys.stderr)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", action="append", default=[], dest="bundles")
+    parser.add_argument("--side", action="append", default=[], dest="sides")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each turn")
+    parser.add_argument("--precision", action="append", default=[], dest="precisions")
+    parser.add_argument("--results", type=Path, default=FILE, help="where figures are written to")
+    arguments = parser.parse_args()
+    sides = installed(arguments.sides)
+    posters, kind = read_posters(_POSTERS)
+    with tempfile.TemporaryDirectory(prefix="bundles-") as scratch:
+        for bundle in bundles(arguments.bundles, Path(scratch)):
+            shipped = bundle.info.precision
+            for precision in arguments.precisions or dict.fromkeys((FULL_PRECISION, shipped)):
+                served = in_precision(bundle, precision, Path(scratch))
+                found = compare(served, sides, posters, arguments.rounds, arguments.seconds)
+                as_shipped = ", as shipped" if precision == shipped else ""
+                record(
+                    f"Serving: {bundle.info.architecture}, {precision}{as_shipped}",
+                    "python -m benchmarks.serving --bundle BUNDLE "
+                    f"--rounds {arguments.rounds} --seconds {arguments.seconds:g}",
+                    _COLUMNS,
+                    table(found),
+                    _note(bundle, kind, arguments.rounds, found),
+                    arguments.results,
+                )
+
+
+def _note(bundle: Bundle, kind: str, rounds: int, found: Comparison) -> str:
+    size = bundle.info.preprocessing
+    return (
+        f"{_POSTERS} {kind} posters, stretched to {size.height}x{size.width}; wrk on the same "
+        f"cores; medians of {rounds} interleaved turns. All sides but torch run the same model "
+        "file by our engine, on as many threads, and decode with marquee.images; torch runs the "
+        "weights in fp32. Memory and CPU time are those of all processes of a side, at 16 clients. "
+        "The own loop decodes and infers without a server, at the cheaper of batches of 1 and 8: "
+        f"{median(found.loop) * 1000:.1f} CPU ms a poster."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Marquee's endpoint under a load that lasts, and under one that is too much.
+
+Run `make soak`, or `python -m benchmarks.soak [--bundle BUNDLE]... [--minutes 30]`; without
+`--bundle` it makes bundles from drawn posters. The client (`benchmarks.load`) sends at a constant
+rate from the same cores, and finds the server's capacity first. The server writes prediction
+records. It ends with status 1 if a claim does not hold.
+"""
+
+import argparse
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from benchmarks.bundles import bundles
+from benchmarks.load import (
+    BUSY,
+    OK,
+    Load,
+    Phase,
+    capacity,
+    drive,
+    predict_request,
+    quantile,
+    statuses,
+)
+from benchmarks.posters import read_posters
+from benchmarks.results import FILE, record
+from benchmarks.running import Server, marquee, running
+
+_POSTERS = 64
+_SHARE, _CALM, _TOO_MUCH = 0.8, 0.5, 3.0
+"""Of capacity: soak; before and after overload; overload."""
+_CALM_SECONDS, _TOO_MUCH_SECONDS = 10.0, 20.0
+_MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that must hold."""
+
+    what: str
+    measured: str
+    wanted: str
+    holds: bool
+
+
+class MemoryWatch:
+    """Notes a server's anonymous memory every second, as a context manager."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.seen: list[tuple[float, float]] = []
+        """Seconds since the watch began, and MB."""
+
+    def __enter__(self) -> Self:
+        self._start = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.wait(1.0):
+            self.seen.append((time.monotonic() - self._start, self._server.memory_mb()))
+
+    def minutes(self) -> list[float]:
+        """Give the median of each whole minute, in MB."""
+        whole = int(self.seen[-1][0] // _MINUTE)
+        return [
+            statistics.median(mb for second, mb in self.seen if second // _MINUTE == minute)
+            for minute in range(whole)
+        ]
+
+
+def soak(server: Server, requests: Sequence[bytes], rate: float, minutes: int) -> list[Claim]:
+    """Load a server for some minutes.
+
+    Memory is flat if no minute's median is more than 5 % above that of the second minute. The p99
+    is steady if that of the second half of all requests after the first minute is at most 1.25
+    times that of the first half.
+
+    Args:
+        server: The server.
+        requests: Whole HTTP requests.
+        rate: Requests a second.
+        minutes: How long; three or more.
+    """
+    with MemoryWatch(server) as memory:
+        load = drive(server.port, requests, Phase(rate, (minutes + 0.1) * _MINUTE))
+    counts = statuses(load.answers)
+    held = memory.minutes()[1:]
+    growth = max(held) / held[0] - 1
+    settled = load.due(_MINUTE)
+    half = len(settled) // 2
+    p99 = [quantile(part, 0.99) for part in (settled[:half], settled[half:])]
+    return [
+        Claim("answers by status", str(counts), "all 200", counts.keys() == {OK}),
+        Claim(
+            "memory, median of a minute, MB",
+            f"{held[0]:.0f} in the second, at most {max(held):.0f} later ({growth:+.1%})",
+            "at most +5%",
+            growth <= 0.05,
+        ),
+        Claim(
+            "p99, ms",
+            f"{p99[0]:.0f} in the first half, {p99[1]:.0f} in the second",
+            "at most 1.25 times",
+            p99[1] <= 1.25 * p99[0],
+        ),
+    ]
+
+
+def overload(server: Server, requests: Sequence[bytes], most: float) -> list[Claim]:
+    """Load a server with three times its capacity, between two calm stretches.
+
+    It has recovered at the moment from which on, for a second, all is answered, and half of it
+    within 1.5 times the time that it took before.
+
+    Args:
+        server: The server.
+        requests: Whole HTTP requests.
+        most: The server's capacity in requests a second.
+    """
+    calm = Phase(_CALM * most, _CALM_SECONDS)
+    crowd = Phase(_TOO_MUCH * most, _TOO_MUCH_SECONDS)
+    load = drive(server.port, requests, calm, crowd, calm, keep=True)
+    start, end = _CALM_SECONDS, _CALM_SECONDS + _TOO_MUCH_SECONDS
+    goodput = load.goodput(start, end)
+    during = load.due(start, end)
+    counts = statuses(during)
+    refused = [answer for answer in during if answer.status == BUSY]
+    told = sum(b"retry-after:" in answer.head.lower() for answer in refused)
+    slowest, p99 = quantile(refused, 1.0), quantile(refused, 0.99)
+    recovered = recovery(load, end, 1.5 * quantile(load.due(0, start), 0.5))
+    return [
+        Claim(
+            f"goodput at {_TOO_MUCH:g} times capacity, posters/s",
+            f"{goodput:.1f}, {goodput / most:.2f} of capacity",
+            "at least 0.9",
+            goodput >= 0.9 * most,
+        ),
+        Claim("answers by status", str(counts), "200 and 503", counts.keys() == {OK, BUSY}),
+        Claim("503s with Retry-After", f"{told} of {len(refused)}", "all", told == len(refused)),
+        Claim(
+            "503s answered after, ms",
+            f"p99 {p99:.0f}, slowest {slowest:.0f}",
+            "p99 within 50",
+            p99 <= 50,
+        ),
+        Claim("recovered after, s", f"{recovered:.2f}", "within 2", recovered <= 2),
+    ]
+
+
+def recovery(load: Load, end: float, normal_ms: float) -> float:
+    """Give the seconds from `end` until a server was itself again.
+
+    Args:
+        load: All requests, some seconds of them due after `end`.
+        end: When the overload ended.
+        normal_ms: Within which half of a second's requests have to be answered.
+
+    Returns:
+        The seconds; infinity if it never was.
+    """
+    step, last = 0.05, load.answers[-1].due - 1.0
+    moment = end
+    while moment <= last:
+        answers = load.due(moment, moment + 1.0)
+        if statuses(answers).keys() == {OK} and quantile(answers, 0.5) <= normal_ms:
+            return moment - end
+        moment += step
+    return float("inf")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", action="append", default=[], dest="bundles")
+    parser.add_argument("--minutes", type=int, default=30)
+    parser.add_argument("--results", type=Path, default=FILE, help="where figures are written to")
+    arguments = parser.parse_args()
+    posters, kind = read_posters(_POSTERS)
+    requests = [predict_request(poster) for poster in posters]
+    holds = True
+    with tempfile.TemporaryDirectory(prefix="soak-") as scratch:
+        for bundle in bundles(arguments.bundles, Path(scratch)):
+            records = str(Path(scratch) / "records")
+            with running(marquee(str(bundle.folder), "--records", records)) as server:
+                most = capacity(server.port, requests)
+                claims = soak(server, requests, _SHARE * most, arguments.minutes)
+                claims += overload(server, requests, most)
+            holds = holds and all(claim.holds for claim in claims)
+            info = bundle.info
+            record(
+                f"Soak and overload: {info.architecture}, {info.precision}",
+                f"python -m benchmarks.soak --bundle BUNDLE --minutes {arguments.minutes}",
+                ["", "measured", "wanted", "holds"],
+                [[c.what, c.measured, c.wanted, "yes" if c.holds else "**no**"] for c in claims],
+                f"{kind} posters at a constant rate from the same cores, records written; "
+                f"capacity {most:.1f} posters/s by the same client. {arguments.minutes} minutes at "
+                f"{_SHARE:g} of it, then {_TOO_MUCH_SECONDS:g} s at {_TOO_MUCH:g} times between "
+                f"calm stretches at {_CALM:g}. The p99 is that of all requests after the first "
+                "minute, halved.",
+                arguments.results,
+            )
+            for claim in claims:
+                print(f"{'holds' if claim.holds else 'FAILS'}: {claim.what}: {claim.measured}")
+    raise SystemExit(not holds)
+
+
+if __name__ == "__main__":
+    main()
