@@ -21,6 +21,7 @@ from marquee import storage
 from marquee.bundle import cache_folder
 from marquee.records import PredictionRecord, write_records
 from serving.spool import Spool, Waiting, count_rows
+from serving.tally import Tally
 
 FILE_ROWS = 5_000
 FILE_SECONDS = 60.0
@@ -38,7 +39,6 @@ _POLL_SECONDS = 0.5
 _MAX_PAUSE_SECONDS = 60.0
 _UPLOAD_SECONDS = 60.0
 _CLOSE_SECONDS = 8.0
-_WARNING_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +77,7 @@ class PredictionLog:
         self._writer = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self._files = 0
         self._written = 0
-        self._dropped = 0
-        self._warned = -_WARNING_SECONDS
+        self._drops = Tally("%d predictions not recorded so far (%s)")
         self._lock = threading.Lock()
         self._is_away = False
         digest = hashlib.sha256(self._uri.encode()).hexdigest()[:16]
@@ -98,7 +97,7 @@ class PredictionLog:
     @property
     def dropped(self) -> int:
         """How many records were given up so far."""
-        return self._dropped
+        return self._drops.count
 
     @property
     def spooled_bytes(self) -> int:
@@ -111,7 +110,7 @@ class PredictionLog:
             try:
                 self._queue.put_nowait(record)
             except queue.Full:
-                self._drop(1, "the queue is full")
+                self._drops.add(1, "the queue is full")
 
     def close(self) -> None:
         """Write what waits to storage or, if that hangs or is away, to the spool; takes seconds."""
@@ -122,7 +121,7 @@ class PredictionLog:
         self._deliverer.join(max(0.0, deadline - time.monotonic()))
         if self._queue.qsize():
             # They came too late, or the disk hangs.
-            self._drop(self._queue.qsize(), "the log is closed")
+            self._drops.add(self._queue.qsize(), "the log is closed")
         if self._spool.files():
             logger.warning(
                 "%d bytes of predictions wait in %s: the next start with the same records URI "
@@ -130,8 +129,8 @@ class PredictionLog:
                 self._spool.size,
                 self._spool.folder,
             )
-        if self._dropped:
-            logger.warning("%d predictions were not recorded in all", self._dropped)
+        if self.dropped:
+            logger.warning("%d predictions were not recorded in all", self.dropped)
 
     def __enter__(self) -> Self:
         return self
@@ -176,13 +175,13 @@ class PredictionLog:
             self._write(number, records)
         except Exception as error:
             # Whatever the disk or storage raises, the log goes on: they may be back next time.
-            self._drop(len(records), f"{type(error).__name__}: {error}")
+            self._drops.add(len(records), f"{type(error).__name__}: {error}")
 
     def _write(self, number: int, records: list[PredictionRecord]) -> None:
         try:
             lost = self._spool.trim()
             if lost:
-                self._drop(lost, "the spool is full")
+                self._drops.add(lost, "the spool is full")
             write_records(str(self._spool.folder), self._writer, number, records)
         except OSError as error:
             logger.warning("nothing can wait in %s (%s)", self._spool.folder, error)
@@ -241,12 +240,3 @@ class PredictionLog:
     def _count(self, rows: int) -> None:
         with self._lock:
             self._written += rows
-
-    def _drop(self, count: int, reason: str) -> None:
-        with self._lock:
-            self._dropped += count
-            now = time.monotonic()
-            if now - self._warned < _WARNING_SECONDS:
-                return
-            self._warned = now
-        logger.warning("%d predictions not recorded so far (%s)", self._dropped, reason)
