@@ -713,19 +713,21 @@ def test_a_resolver_that_never_answers():
 
 
 def test_many_at_a_time_share_few_connections(new_loop, certificate):
-    async def run():
-        async def answer():
-            await asyncio.sleep(0.05)
-            yield sized(POSTER)
+    async def answer():
+        while host.most_open < 8:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
+        yield sized(POSTER)
 
-        async with Host(certificate, answer) as host, fetching(settings(), **_parts(host)) as to:
-            posters = await asyncio.gather(*(to.fetch(URL) for _ in range(40)))
-        return posters, host.most_open
+    host = Host(certificate, answer)
+
+    async def run():
+        async with host, fetching(settings(seconds=30), **_parts(host)) as fetcher:
+            return await asyncio.gather(*(fetcher.fetch(URL) for _ in range(40)))
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        posters, most_open = runner.run(run())
-    assert posters == [POSTER] * 40
-    assert most_open == 8
+        assert runner.run(run()) == [POSTER] * 40
+    assert host.most_open == 8
 
 
 def test_a_host_that_never_hangs_up_keeps_no_socket(certificate, monkeypatch):
