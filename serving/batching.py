@@ -1,0 +1,215 @@
+"""Micro-batching: posters of many requests share a run of the model."""
+
+import asyncio
+import contextlib
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marquee.engine import Prediction
+from marquee.errors import MarqueeError
+
+_MEMORY = 0.1
+"""How much the latest run counts in the mean time of a poster."""
+
+
+class Overloaded(MarqueeError):
+    """There is more to do than can be done in time; the client shall come again.
+
+    Args:
+        seconds: When to come again, in whole seconds.
+    """
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__("the server is busy", remedy=f"try again in {seconds} s")
+        self.seconds = seconds
+
+
+@dataclass(frozen=True)
+class _Item:
+    pixels: NDArray[np.uint8]
+    answer: "asyncio.Future[Prediction]"
+    since: float
+    """When it came into the queue (`time.perf_counter`)."""
+
+
+Observer = Callable[[int, float, list[float]], None]
+"""Gets, for each run, its posters, its seconds, and how long each poster waited in seconds."""
+
+
+class Batcher:
+    """Runs the model on a thread of its own, with as many posters at once as are waiting.
+
+    A run starts as soon as the one before has ended. It waits only for posters that are being
+    decoded right now, so that a lone client waits for nobody. Except for that thread, all happens
+    on one event loop.
+
+    Args:
+        run: Predicts posters [N, H, W, 3].
+        max_batch: The largest N.
+        max_wait: Seconds that a run waits for posters on their way.
+        queue_seconds: Posters are admitted while those before them take no longer than this; or
+            while they are at most three full runs, whatever those take.
+        observe: Is told of each run.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[NDArray[np.uint8]], list[Prediction]],
+        *,
+        max_batch: int,
+        max_wait: float,
+        queue_seconds: float,
+        observe: Observer,
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._max_wait = max_wait
+        self._queue_seconds = queue_seconds
+        self._observe = observe
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._admitted = 0
+        self._coming = 0
+        self._poster_seconds = 0.0
+        self._thread = threading.Thread(target=self._work, name="infer", daemon=True)
+        self._thread.start()
+
+    @property
+    def admitted(self) -> int:
+        """How many posters are being worked on or wait."""
+        return self._admitted
+
+    def check(self, posters: int = 1) -> None:
+        """Tell whether so many posters more would be answered in time.
+
+        Args:
+            posters: How many a request brings.
+
+        Raises:
+            Overloaded: They would not.
+        """
+        capacity = 3 * self._max_batch
+        if self._poster_seconds:
+            capacity = max(capacity, int(self._queue_seconds / self._poster_seconds))
+        # A request of more posters than ever wait at once is served when nothing else is.
+        if self._admitted and self._admitted + posters > capacity:
+            raise Overloaded(max(1, math.ceil(self._admitted * self._poster_seconds)))
+
+    @contextmanager
+    def admit(self, posters: int) -> Iterator[None]:
+        """Take posters in, from before they are decoded until they are answered.
+
+        Args:
+            posters: How many.
+
+        Raises:
+            Overloaded: They would not be answered in time.
+        """
+        self.check(posters)
+        self._admitted += posters
+        try:
+            yield
+        finally:
+            self._admitted -= posters
+
+    @contextmanager
+    def coming(self, posters: int) -> Iterator[None]:
+        """Announce posters that will be there in a moment, so that a run may wait for them."""
+        self._coming += posters
+        try:
+            yield
+        finally:
+            self._coming -= posters
+
+    async def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        """Predict posters, together with those of other requests.
+
+        Args:
+            images: N preprocessed posters, each [H, W, 3].
+
+        Returns:
+            N predictions.
+        """
+        loop = asyncio.get_running_loop()
+        now = time.perf_counter()
+        items = [_Item(pixels, loop.create_future(), now) for pixels in images]
+        for item in items:
+            self._queue.put(item)
+        return list(await asyncio.gather(*(item.answer for item in items)))
+
+    def close(self) -> None:
+        """Finish what waits, and stop."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        is_open = True
+        while is_open:
+            batch, is_open = self._gather()
+            if batch:
+                self._answer(batch)
+
+    def _gather(self) -> tuple[list[_Item], bool]:
+        """Wait for posters; tell whether there may be more."""
+        batch: list[_Item] = []
+        deadline = math.inf
+        while len(batch) < self._max_batch:
+            try:
+                item = self._next(batch, deadline)
+            except queue.Empty:
+                break
+            if item is None:
+                return batch, False
+            if not batch:
+                deadline = time.perf_counter() + self._max_wait
+            batch.append(item)
+        return batch, True
+
+    def _next(self, batch: list[_Item], deadline: float) -> _Item | None:
+        if not batch:
+            return self._queue.get()
+        wait = deadline - time.perf_counter()
+        if self._coming and wait > 0:
+            return self._queue.get(timeout=wait)
+        return self._queue.get_nowait()
+
+    def _answer(self, batch: list[_Item]) -> None:
+        start = time.perf_counter()
+        predictions: list[Prediction] | Exception
+        try:
+            predictions = self._run(np.stack([item.pixels for item in batch]))
+        except Exception as error:
+            predictions = error
+        seconds = time.perf_counter() - start
+        # The loop is closed when the server has given up on its last requests.
+        with contextlib.suppress(RuntimeError):
+            batch[0].answer.get_loop().call_soon_threadsafe(
+                self._deliver, batch, predictions, start, seconds
+            )
+
+    def _deliver(
+        self,
+        batch: list[_Item],
+        predictions: list[Prediction] | Exception,
+        start: float,
+        seconds: float,
+    ) -> None:
+        mean = seconds / len(batch)
+        self._poster_seconds += (mean - self._poster_seconds) * (
+            _MEMORY if self._poster_seconds else 1
+        )
+        self._observe(len(batch), seconds, [start - item.since for item in batch])
+        for number, item in enumerate(batch):
+            if item.answer.done():
+                continue  # its client has gone
+            if isinstance(predictions, Exception):
+                item.answer.set_exception(predictions)
+            else:
+                item.answer.set_result(predictions[number])

@@ -1,0 +1,163 @@
+"""Micro-batching: what shares a run, what waits, and what is refused."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from serving.batching import Batcher, Overloaded
+
+IMAGE = np.zeros((2, 2, 3), np.uint8)
+
+
+class Model:
+    """Gives each poster its brightness back, when it is let."""
+
+    def __init__(self):
+        self.runs = []
+        self.may_run = threading.Event()
+        self.may_run.set()
+        self.began = threading.Event()
+
+    def __call__(self, images):
+        self.began.set()
+        assert self.may_run.wait(10)
+        self.runs.append(len(images))
+        if images.max() == 255:
+            raise ValueError("too bright")
+        return [int(image.max()) for image in images]
+
+
+def image(brightness):
+    return np.full_like(IMAGE, brightness)
+
+
+@pytest.fixture
+def model():
+    return Model()
+
+
+@pytest.fixture
+def make(model):
+    batchers = []
+
+    def make(**changes):
+        settings = {"max_batch": 4, "max_wait": 0.0, "queue_seconds": 1.0} | changes
+        observe = settings.pop("observe", lambda *run: None)
+        batchers.append(Batcher(model, observe=observe, **settings))
+        return batchers[-1]
+
+    yield make
+    model.may_run.set()
+    for batcher in batchers:
+        batcher.close()
+
+
+async def while_one_runs(model, batcher, *requests):
+    """Ask for posters while the model is busy with one; give the answers."""
+    model.may_run.clear()
+    first = asyncio.create_task(batcher.predict([image(0)]))
+    await asyncio.to_thread(model.began.wait, 10)
+    tasks = [asyncio.create_task(batcher.predict(images)) for images in requests]
+    await asyncio.sleep(0)
+    model.may_run.set()
+    await first
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_what_waits_shares_a_run_and_all_get_their_own_answers(model, make):
+    requests = [[image(1)], [image(2), image(3)], [image(4)], [image(5), image(6)]]
+    answers = asyncio.run(while_one_runs(model, make(), *requests))
+    assert answers == [[1], [2, 3], [4], [5, 6]]
+    assert model.runs == [1, 4, 2]
+
+
+def test_a_lone_poster_waits_for_nobody(model, make):
+    batcher = make(max_wait=100.0)
+    assert asyncio.run(asyncio.wait_for(batcher.predict([image(7)]), 10)) == [7]
+
+
+def test_a_run_waits_for_posters_on_their_way(model, make):
+    batcher = make(max_wait=100.0, max_batch=2)
+
+    async def two():
+        with batcher.coming(1):
+            first = asyncio.create_task(batcher.predict([image(1)]))
+            await asyncio.sleep(0.05)
+            assert model.runs == []
+            return [await batcher.predict([image(2)]), await first]
+
+    assert asyncio.run(asyncio.wait_for(two(), 10)) == [[2], [1]]
+    assert model.runs == [2]
+
+
+def test_a_run_does_not_wait_for_ever(model, make):
+    batcher = make(max_wait=0.01)
+
+    async def one():
+        with batcher.coming(1):
+            return await batcher.predict([image(1)])
+
+    assert asyncio.run(asyncio.wait_for(one(), 10)) == [1]
+
+
+def test_a_failed_run_fails_its_posters_only(model, make):
+    batcher = make(max_batch=1)
+    bad, good = asyncio.run(while_one_runs(model, batcher, [image(255)], [image(1)]))
+    assert isinstance(bad, ValueError)
+    assert good == [1]
+
+
+def test_a_client_that_has_gone_does_not_trouble_the_others(model, make):
+    batcher = make()
+
+    async def gone():
+        model.may_run.clear()
+        first = asyncio.create_task(batcher.predict([image(1)]))
+        second = asyncio.create_task(batcher.predict([image(2)]))
+        await asyncio.to_thread(model.began.wait, 10)
+        second.cancel()
+        first.cancel()
+        third = asyncio.create_task(batcher.predict([image(3)]))
+        await asyncio.sleep(0)
+        model.may_run.set()
+        return await third
+
+    assert asyncio.run(gone()) == [3]
+
+
+def test_runs_are_observed(model, make):
+    seen = []
+    batcher = make(observe=lambda *run: seen.append(run))
+    asyncio.run(while_one_runs(model, batcher, [image(1), image(2)]))
+    assert [posters for posters, _, _ in seen] == [1, 2]
+    assert all(seconds > 0 for _, seconds, _ in seen)
+    assert [len(waits) for _, _, waits in seen] == [1, 2]
+
+
+def test_more_than_can_wait_is_refused_and_served_later(model, make):
+    batcher = make(max_batch=2)
+    with batcher.admit(4), batcher.admit(2):
+        assert batcher.admitted == 6
+        with pytest.raises(Overloaded, match="try again in 1 s"), batcher.admit(1):
+            pass
+        with pytest.raises(Overloaded):
+            batcher.check()
+    assert batcher.admitted == 0
+    batcher.check()
+
+
+def test_a_request_larger_than_the_queue_is_served_when_nothing_else_is(model, make):
+    batcher = make(max_batch=2)
+    with batcher.admit(50), pytest.raises(Overloaded), batcher.admit(1):
+        pass
+    with batcher.admit(1), pytest.raises(Overloaded), batcher.admit(50):
+        pass
+
+
+def test_a_fast_model_may_have_a_longer_queue(model, make):
+    batcher = make(max_batch=2, queue_seconds=60)
+    asyncio.run(batcher.predict([image(1)]))
+    with batcher.admit(6):
+        batcher.check(50)
