@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,10 @@ from marquee.errors import DataError
 MODEL_NAME = "poster-genre"
 """The model's name in every URL, whatever the bundle."""
 
-_FIELDS = {"image", "year", "title", "film_id", "client_id"}
+MOST_POSTERS = 64
+"""Posters a request, unless the server is told otherwise."""
+
+_FIELDS = {"image", "year", "genres", "title", "film_id", "client_id"}
 
 
 class InvalidInstance(DataError):
@@ -26,8 +30,12 @@ class InvalidInstance(DataError):
 class Instance:
     """One poster of a request."""
 
-    image: bytes
-    """The file's bytes: JPEG, PNG or WebP."""
+    image: bytes = b""
+    """The file's bytes: JPEG, PNG or WebP; none yet if it is at `url`."""
+    url: str | None = None
+    """Where the file is, if it was not sent."""
+    genres: tuple[str, ...] = ()
+    """The genres to explain; those the model chooses if there are none."""
     year: int | None = None
     title: str | None = None
     film_id: str | None = None
@@ -44,17 +52,18 @@ class Instance:
         return (predicted, "predicted") if predicted else (UNKNOWN_ERA, "none")
 
 
-def parse_request(body: Any) -> list[Instance]:
+def parse_request(body: Any, most: int = MOST_POSTERS) -> list[Instance]:
     """Read a v1 request.
 
     Args:
         body: The parsed JSON.
+        most: How many instances there may be.
 
     Returns:
         One instance or more.
 
     Raises:
-        DataError: The body has no instances.
+        DataError: The body has no instances, or too many.
         InvalidInstance: One of them is malformed; its index is named.
     """
     instances = body.get("instances") if isinstance(body, dict) else None
@@ -63,7 +72,24 @@ def parse_request(body: Any) -> list[Instance]:
             "the request has no instances",
             remedy='send {"instances": [{"image": {"b64": "..."}}]}',
         )
+    check_count(len(instances), most)
     return [_parse_instance(index, instance) for index, instance in enumerate(instances)]
+
+
+def check_count(posters: int, most: int) -> None:
+    """Refuse a request of too many posters.
+
+    Args:
+        posters: How many it has.
+        most: How many it may have.
+
+    Raises:
+        DataError: It has more.
+    """
+    if posters > most:
+        raise DataError(
+            f"the request has {posters} posters", remedy=f"send at most {most} a request"
+        )
 
 
 def _parse_instance(index: int, document: Any) -> Instance:
@@ -72,20 +98,37 @@ def _parse_instance(index: int, document: Any) -> Instance:
     unknown = sorted(document.keys() - _FIELDS)
     if unknown:
         raise InvalidInstance(
-            index, f"unknown field {unknown[0]!r}", f"use {', '.join(sorted(_FIELDS))}"
+            index, f"unknown field {reprlib.repr(unknown[0])}", f"use {', '.join(sorted(_FIELDS))}"
         )
     return Instance(
-        image=_parse_image(index, document.get("image")),
+        **_parse_image(index, document.get("image")),
         year=parse_year(index, document.get("year")),
-        **{name: _parse_text(index, name, document) for name in ("title", "film_id", "client_id")},
+        genres=_parse_genres(index, document.get("genres")),
+        title=_parse_text(index, "title", document),
+        film_id=_parse_text(index, "film_id", document),
+        client_id=_parse_text(index, "client_id", document),
     )
 
 
-def _parse_image(index: int, document: Any) -> bytes:
-    text = document.get("b64") if isinstance(document, dict) else None
-    if not isinstance(text, str):
-        raise InvalidInstance(index, "it has no image", 'send "image": {"b64": "..."}')
-    return parse_base64(index, text)
+def _parse_image(index: int, document: Any) -> dict[str, Any]:
+    match document:
+        case {"b64": str(text)} if len(document) == 1:
+            return {"image": parse_base64(index, text)}
+        case {"url": str(url)} if len(document) == 1:
+            return {"url": url}
+    raise InvalidInstance(index, "it has no image", 'send "image": {"b64": "..."}')
+
+
+def _parse_genres(index: int, document: Any) -> tuple[str, ...]:
+    if document is None:
+        return ()
+    if not isinstance(document, list) or not all(isinstance(genre, str) for genre in document):
+        raise InvalidInstance(
+            index,
+            f"genres is {reprlib.repr(document)}",
+            'give a list such as ["Horror"], or leave it out',
+        )
+    return tuple(dict.fromkeys(document))
 
 
 def parse_base64(index: int, text: str) -> bytes:
@@ -127,7 +170,7 @@ def parse_year(index: int, year: Any) -> int | None:
     if not isinstance(year, int) or isinstance(year, bool) or not FIRST_YEAR <= year <= LAST_YEAR:
         raise InvalidInstance(
             index,
-            f"{year!r} is no release year",
+            f"{reprlib.repr(year)} is no release year",
             f"give a whole number from {FIRST_YEAR} to {LAST_YEAR}, or leave it out",
         )
     return year
@@ -136,7 +179,9 @@ def parse_year(index: int, year: Any) -> int | None:
 def _parse_text(index: int, name: str, document: dict[str, Any]) -> str | None:
     value = document.get(name)
     if value is not None and not isinstance(value, str):
-        raise InvalidInstance(index, f"{name} is {value!r}", "give text, or leave it out")
+        raise InvalidInstance(
+            index, f"{name} is {reprlib.repr(value)}", "give text, or leave it out"
+        )
     return value
 
 

@@ -1,29 +1,44 @@
 """The model behind the endpoint: posters in, genres out."""
 
 import asyncio
-import os
+import dataclasses
 import time
 import uuid
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import marquee
 from marquee.bundle import load
-from marquee.endpoint import MODEL_NAME, Instance, InvalidInstance, answer, parse_request
+from marquee.endpoint import (
+    MODEL_NAME,
+    Instance,
+    InvalidInstance,
+    answer,
+    check_count,
+    parse_request,
+)
 from marquee.engine import Engine, Prediction
 from marquee.errors import InvalidImage
 from marquee.images import Attributes, Preprocessing, decode, measure, resize
+from marquee.neighbours import Neighbours
+from marquee.processes import cpus
 from marquee.records import PredictionRecord
+from marquee.registry import FileRegistry
 from serving import v2
+from serving.batching import Batcher
+from serving.explanation import Explainer
+from serving.fetch import FetchSettings, PosterFetcher, UrlRefused
 from serving.kserve_api import InferRequest, Model
+from serving.metrics import ServerMetrics
 from serving.prediction_log import PredictionLog
-
-_BATCH = 8
-"""Posters a run of the model: more would gain little, and cost memory by the request's size."""
+from serving.settings import ServingSettings
 
 
 @dataclass(frozen=True)
@@ -34,27 +49,27 @@ class _Poster:
     pixels: NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class _Predicted:
-    poster: _Poster
-    prediction: Prediction
-    prediction_id: str
-
-
 class PosterGenreModel(Model):
     """Serves one bundle under KServe's name for it, `poster-genre`.
 
     Args:
         bundle_uri: The bundle.
+        settings: How to serve it.
         records: Where predictions are recorded; nowhere without it.
     """
 
-    def __init__(self, bundle_uri: str, records: PredictionLog | None = None) -> None:
+    def __init__(
+        self, bundle_uri: str, settings: ServingSettings, records: PredictionLog | None = None
+    ) -> None:
         super().__init__(MODEL_NAME)
         self._bundle_uri = bundle_uri
+        self._settings = settings
         self._records = records
         # Not more than cores: a large poster takes 200 MB while it is decoded.
-        self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "predict")
+        self._threads = ThreadPoolExecutor(cpus(), "decode")
+        self._fetcher = (
+            PosterFetcher(FetchSettings(hosts=settings.url_hosts)) if settings.url_hosts else None
+        )
 
     def load(self) -> bool:
         """Verify and open the bundle, and run it once so that the first request is not slow.
@@ -65,17 +80,57 @@ class PosterGenreModel(Model):
         Raises:
             DataError: The bundle is missing, damaged, or newer than this code.
         """
+        settings = self._settings
         # Not `self.engine`: that is KServe's flag for models that start an engine of their own.
         self._runner = Engine(load(self._bundle_uri))
-        size = self._preprocessing
-        self._runner.predict(np.zeros((1, size.height, size.width, 3), np.uint8))
+        self._warm_up()
+        self._neighbours = Neighbours.read(self._bundle_uri)
+        self._explainer = Explainer(self._runner, self._neighbours)
+        registry = settings.registry
+        self._purged = FileRegistry(registry).tombstones() if registry else frozenset()
+        self.batcher = Batcher(
+            self._runner.predict,
+            max_batch=settings.max_batch,
+            max_wait=settings.max_wait_ms / 1000,
+            queue_seconds=settings.queue_seconds,
+            observe=lambda *run: self.metrics.run(*run),
+        )
+        info = self._runner.bundle.info
+        build = {
+            "architecture": info.architecture,
+            "label_set": info.label_set,
+            "engine": info.engine,
+            "precision": self._runner.precision,
+            "marquee": marquee.__version__,
+        }
+        self.metrics = ServerMetrics(
+            self.version, info.genres, build, lambda: self.batcher.admitted, self._records
+        )
         self.ready = True
         return self.ready
+
+    def _warm_up(self) -> None:
+        size = self._preprocessing
+        for posters in (1, self._settings.max_batch):
+            self._runner.predict(np.zeros((posters, size.height, size.width, 3), np.uint8))
+
+    async def close(self) -> None:
+        """End what runs beside the requests."""
+        self.ready = False
+        self.batcher.close()
+        self._threads.shutdown()
+        if self._fetcher:
+            await self._fetcher.close()
 
     @property
     def version(self) -> str:
         """The version of the bundle that is served."""
         return self._runner.bundle.version
+
+    @property
+    def genres(self) -> tuple[str, ...]:
+        """The bundle's label set."""
+        return self._runner.bundle.info.genres
 
     @property
     def _preprocessing(self) -> Preprocessing:
@@ -87,7 +142,7 @@ class PosterGenreModel(Model):
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """Describe the v2 outputs."""
-        return v2.output_types(len(self._runner.bundle.info.genres))
+        return v2.output_types(len(self.genres))
 
     async def predict(self, payload: Any, headers: dict[str, str] | None = None) -> Any:
         """Answer a request of either protocol.
@@ -102,31 +157,98 @@ class PosterGenreModel(Model):
         Raises:
             DataError: The request is malformed.
             InvalidInstance: One poster cannot be answered; its index is named.
+            Overloaded: There is too much to do already.
         """
-        # On a thread: KServe runs handlers on the event loop, which must stay free.
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._threads, self._respond, payload, time.perf_counter()
-        )
-
-    def _respond(self, payload: Any, arrival: float) -> Any:
         if isinstance(payload, InferRequest):
-            return v2.answer(payload, self._answers(v2.parse_request(payload), arrival))
-        return {"predictions": self._answers(parse_request(payload), arrival)}
+            instances = v2.parse_request(payload)
+            check_count(len(instances), self._settings.max_posters)
+            return v2.answer(payload, await self._predictions(instances))
+        instances = parse_request(payload, self._settings.max_posters)
+        return {"predictions": await self._predictions(instances)}
 
-    def _answers(self, instances: list[Instance], arrival: float) -> list[dict[str, Any]]:
-        posters = [self._decode(index, instance) for index, instance in enumerate(instances)]
-        predicted = [
-            _Predicted(poster, prediction, str(uuid.uuid4()))
-            for start in range(0, len(posters), _BATCH)
-            for poster, prediction in self._run(posters[start : start + _BATCH])
+    async def explain(self, payload: Any, headers: dict[str, str] | None = None) -> dict[str, Any]:
+        """Answer a v1 request with predictions, heatmaps and similar posters.
+
+        Args:
+            payload: The parsed JSON.
+            headers: The request's headers.
+
+        Returns:
+            The answer of `predict`, each prediction with `explanations` and `similar`.
+
+        Raises:
+            DataError: The request is malformed.
+            InvalidInstance: One poster cannot be answered; its index is named.
+            Overloaded: There is too much to do already.
+        """
+        arrival = time.perf_counter()
+        instances = parse_request(payload, self._settings.max_posters)
+        for index, instance in enumerate(instances):
+            self._check_genres(index, instance)
+        with self.batcher.admit(len(instances) * self._explainer.runs):
+            posters = await self._posters(instances)
+            with self._stage("explain"):
+                explained = [await self._on_thread(self._explain, poster) for poster in posters]
+            predictions = [prediction for prediction, _ in explained]
+            answers = self._answers(posters, predictions, arrival)
+        given = [entry | more for entry, (_, more) in zip(answers, explained, strict=True)]
+        attributions = self._neighbours.attributions if self._neighbours else []
+        return {"predictions": given, "attributions": attributions}
+
+    def _check_genres(self, index: int, instance: Instance) -> None:
+        for genre in instance.genres:
+            if genre not in self.genres:
+                raise InvalidInstance(
+                    index, f"unknown genre {genre[:50]!r}", f"use {', '.join(self.genres)}"
+                )
+
+    def _explain(self, poster: _Poster) -> tuple[Prediction, dict[str, Any]]:
+        asked, film_id = poster.instance.genres, poster.instance.film_id
+        explanation = self._explainer.explain(poster.pixels, asked, poster.size)
+        prediction = explanation.prediction
+        similar = self._explainer.similar(
+            prediction.embedding, film_id=film_id, hidden=self._purged
+        )
+        return prediction, {"explanations": explanation.documents(), "similar": similar}
+
+    async def _predictions(self, instances: list[Instance]) -> list[dict[str, Any]]:
+        arrival = time.perf_counter()
+        with self.batcher.admit(len(instances)):
+            with self.batcher.coming(len(instances)):
+                posters = await self._posters(instances)
+            predictions = await self.batcher.predict([poster.pixels for poster in posters])
+            return self._answers(posters, predictions, arrival)
+
+    async def _posters(self, instances: list[Instance]) -> list[_Poster]:
+        instances = [
+            await self._fetched(index, instance) if instance.url else instance
+            for index, instance in enumerate(instances)
         ]
-        if self._records is not None:
-            self._records.put(self._record(predicted, arrival))
-        return [
-            answer(item.poster.instance, item.prediction, item.prediction_id, self.version)
-            for item in predicted
-        ]
+        with self._stage("decode"):
+            return await self._on_thread(self._decode_all, instances)
+
+    async def _fetched(self, index: int, instance: Instance) -> Instance:
+        if self._fetcher is None or instance.url is None:
+            raise InvalidInstance(
+                index, "this server fetches no posters", 'send "image": {"b64": "..."}'
+            )
+        try:
+            return dataclasses.replace(instance, image=await self._fetcher.fetch(instance.url))
+        except UrlRefused as error:
+            raise InvalidInstance(index, error.message, error.remedy) from error
+
+    async def _on_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        # KServe runs handlers on the event loop, which must stay free.
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.metrics.stage(name, time.perf_counter() - start)
+
+    def _decode_all(self, instances: list[Instance]) -> list[_Poster]:
+        return [self._decode(index, instance) for index, instance in enumerate(instances)]
 
     def _decode(self, index: int, instance: Instance) -> _Poster:
         try:
@@ -137,25 +259,40 @@ class PosterGenreModel(Model):
         height, width = image.shape[:2]
         return _Poster(instance, (width, height), measure(image), pixels)
 
-    def _run(self, posters: list[_Poster]) -> list[tuple[_Poster, Prediction]]:
-        predictions = self._runner.predict(np.stack([poster.pixels for poster in posters]))
-        return list(zip(posters, predictions, strict=True))
+    def _answers(
+        self, posters: list[_Poster], predictions: Sequence[Prediction], arrival: float
+    ) -> list[dict[str, Any]]:
+        self.metrics.predicted(predictions)
+        ids = [str(uuid.uuid4()) for _ in posters]
+        if self._records is not None:
+            with self._stage("log"):
+                now = datetime.now(UTC)
+                latency_ms = (time.perf_counter() - arrival) * 1000
+                self._records.put(
+                    self._record(*item, now, latency_ms)
+                    for item in zip(posters, predictions, ids, strict=True)
+                )
+        return [
+            answer(poster.instance, prediction, name, self.version)
+            for poster, prediction, name in zip(posters, predictions, ids, strict=True)
+        ]
 
-    def _record(self, predicted: list[_Predicted], arrival: float) -> list[PredictionRecord]:
-        now = datetime.now(UTC)
-        latency_ms = (time.perf_counter() - arrival) * 1000
-        return [self._record_one(item, now, latency_ms) for item in predicted]
-
-    def _record_one(self, item: _Predicted, now: datetime, latency_ms: float) -> PredictionRecord:
-        instance, prediction = item.poster.instance, item.prediction
-        era, era_source = instance.era(prediction.era)
-        width, height = item.poster.size
+    def _record(
+        self,
+        poster: _Poster,
+        prediction: Prediction,
+        prediction_id: str,
+        now: datetime,
+        latency_ms: float,
+    ) -> PredictionRecord:
+        era, era_source = poster.instance.era(prediction.era)
+        width, height = poster.size
         return PredictionRecord(
-            prediction_id=item.prediction_id,
+            prediction_id=prediction_id,
             time=now,
             model_version=self.version,
-            film_id=instance.film_id,
-            client_id=instance.client_id,
+            film_id=poster.instance.film_id,
+            client_id=poster.instance.client_id,
             probabilities=prediction.probabilities,
             genres=prediction.genres,
             unsure=prediction.unsure,
@@ -163,7 +300,7 @@ class PosterGenreModel(Model):
             era_source=era_source,
             width=width,
             height=height,
-            **asdict(item.poster.attributes),
+            **vars(poster.attributes),
             embedding=prediction.embedding.tolist(),
             latency_ms=latency_ms,
             outcome="ok",

@@ -1,25 +1,25 @@
 """KServe's model server with our model in it, on the address we are told."""
 
+import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
+from grpc import aio
 
 from marquee.endpoint import MODEL_NAME
 from marquee.errors import DataError, InfrastructureError
-from serving import v2
+from serving import openapi, page
+from serving.gate import Gate
+from serving.grpc_server import grpc_server
 from serving.kserve_api import (
     FASTAPI_APP_IMPORT_STRING,
-    INFERENCE_CONTENT_LENGTH_HEADER,
     DataPlane,
-    InvalidInput,
-    ModelNotFound,
-    ModelNotReady,
     ModelRepository,
     ModelRepositoryExtension,
     RESTServer,
@@ -27,49 +27,39 @@ from serving.kserve_api import (
 )
 from serving.prediction_log import PredictionLog
 from serving.predictor import PosterGenreModel
+from serving.routes import REFUSALS, failure, handlers, refusal
+from serving.settings import ServingSettings
+from serving.tokens import Tokens
 
 _GRACE_SECONDS = 20
 """For requests in flight; leaves 10 of Kubernetes' 30 seconds for the records."""
 
-_STATUS: dict[type[Exception], int] = {
-    DataError: 400,
-    InvalidInput: 400,
-    ModelNotFound: 404,
-    NotImplementedError: 501,
-}
 
-
-def serve(
-    bundle_uri: str,
-    host: str,
-    port: int,
-    records_uri: str | None,
-    announce: Callable[[str], object],
-) -> None:
+def serve(bundle_uri: str, settings: ServingSettings, announce: Callable[[str], object]) -> None:
     """Serve a bundle until SIGTERM or SIGINT; requests in flight are answered, records written.
 
     Args:
         bundle_uri: The bundle.
-        host: The address to listen on.
-        port: The port; 0 for any free one.
-        records_uri: The folder of prediction records; none are kept without it.
+        settings: How to serve it.
         announce: Gets one line when the server is ready.
 
     Raises:
         DataError: The bundle is missing, damaged or changed.
+        UsageError: The token file cannot be used.
         InfrastructureError: The address cannot be listened on.
     """
     # uvicorn finishes the requests in flight, then raises the signal anew: by default that would
     # end the process before the records are written.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-    with PredictionLog(records_uri) if records_uri else nullcontext() as records:
-        model = PosterGenreModel(bundle_uri, records)
+    tokens = Tokens(Path(settings.token_file)) if settings.token_file else None
+    with PredictionLog(settings.records) if settings.records else nullcontext() as records:
+        model = PosterGenreModel(bundle_uri, settings, records)
         model.load()
-        with _listen(host, port) as listener:
+        with _listen(settings.host, settings.port) as listener:
+            server = PosterServer(model, settings, tokens)
             # Connections wait in the listener's backlog until the event loop runs.
-            announce(_ready_line(model, listener))
-            PosterServer(model).run(sockets=[listener])
+            server.run([listener], lambda: announce(_ready_line(model, listener)))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -96,15 +86,19 @@ def _ready_line(model: PosterGenreModel, listener: socket.socket) -> str:
 
 
 class PosterServer(RESTServer):
-    """KServe's REST server with one model, our v2 route and our answers to errors.
+    """KServe's REST server with one model, our routes, and our answers to errors.
 
     Its `run` takes sockets; KServe's `ModelServer.start` does not, and always binds 0.0.0.0.
 
     Args:
         model: The loaded model.
+        settings: How to serve it.
+        tokens: Who may use it; anybody without it.
     """
 
-    def __init__(self, model: PosterGenreModel) -> None:
+    def __init__(
+        self, model: PosterGenreModel, settings: ServingSettings, tokens: Tokens | None
+    ) -> None:
         models = ModelRepository()
         models.update(model)
         super().__init__(
@@ -114,31 +108,73 @@ class PosterServer(RESTServer):
             http_port=0,
             grace_period=_GRACE_SECONDS,
         )
-        # A quarter of the throughput goes into access logs, and a mesh or ingress writes them.
-        self.config.access_log = False
+        self._model = model
+        self._settings = settings
+        self._tokens = tokens
+        self._max_bytes = int(settings.max_request_mb * 1e6)
+        self.config.app = Gate(
+            app,
+            tokens=tokens,
+            max_bytes=self._max_bytes,
+            handlers=handlers(model),
+            check_load=model.batcher.check,
+            metrics=model.metrics,
+        )
+        self.config.access_log = False  # the gate has one
+        self.config.server_header = False
+        self.config.proxy_headers = False
+
+    def run(
+        self, sockets: list[socket.socket] | None = None, ready: Callable[[], object] = lambda: None
+    ) -> None:
+        """Answer requests until a signal comes.
+
+        Args:
+            sockets: Where to listen.
+            ready: Is called when all is up.
+        """
+        self.create_application()
+        with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
+            runner.run(self._serve(sockets, ready))
+
+    async def _serve(
+        self, sockets: list[socket.socket] | None, ready: Callable[[], object]
+    ) -> None:
+        grpc = self._grpc_server()
+        if grpc:
+            await grpc.start()
+        try:
+            ready()
+            await self._server.serve(sockets)
+        finally:
+            if grpc:
+                await grpc.stop(_GRACE_SECONDS)
+            await self._model.close()
+
+    def _grpc_server(self) -> aio.Server | None:
+        if self._settings.grpc_port is None:
+            return None
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        return grpc_server(
+            f"{host}:{self._settings.grpc_port}",
+            self.dataplane,
+            self.model_repository_extension,
+            self._model.metrics,
+            tokens=self._tokens,
+            max_bytes=self._max_bytes,
+        )
 
     def create_application(self) -> None:
         """Add our routes before KServe's, which would win otherwise, and our handlers after."""
-        app.add_api_route(
-            "/v2/models/{model_name}/infer", self._infer, methods=["POST"], response_model=None
-        )
+        page.add_routes(app)
         super().create_application()
-        for error, status in _STATUS.items():
-            app.add_exception_handler(error, _refusal(status))
-        app.add_exception_handler(Exception, _server_error)
+        for kind in REFUSALS:
+            app.add_exception_handler(kind, _refusal)
+        app.add_exception_handler(Exception, _failure)
+        app.openapi = lambda: openapi.document(self._model.genres)
 
-    async def _infer(self, model_name: str, request: Request) -> Response:
-        headers = dict(request.headers)
-        if not await self.dataplane.model_ready(model_name):
-            raise ModelNotReady(model_name)
-        infer_request = v2.read_request(
-            await request.body(), headers.get(INFERENCE_CONTENT_LENGTH_HEADER), model_name
-        )
-        response, _ = await self.dataplane.infer(model_name, infer_request, headers)
-        body, extra = self.dataplane.encode(model_name, response, {}, {})
-        if isinstance(body, bytes):
-            return Response(body, headers=extra, media_type="application/octet-stream")
-        return JSONResponse(body)
+    def _add_middlewares(self, app: Any) -> None:
+        """Leave out KServe's, which measures what the metrics measure already."""
 
 
 class _PosterDataPlane(DataPlane):
@@ -175,15 +211,9 @@ def _fixed() -> DataError:
     return DataError("this server serves one bundle", remedy="start another server for another")
 
 
-def _refusal(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Answer with the reason; KServe would also log a traceback for every bad request."""
-
-    async def handle(request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": str(error)}, status)
-
-    return handle
+async def _refusal(request: Request, error: Exception) -> Response:
+    return refusal(error)
 
 
-async def _server_error(request: Request, error: Exception) -> Response:
-    """Keep the reason to ourselves; uvicorn logs the traceback."""
-    return JSONResponse({"error": "the server failed; its log says why"}, 500)
+async def _failure(request: Request, error: Exception) -> Response:
+    return failure()

@@ -20,9 +20,11 @@ from marquee.endpoint import Instance, InvalidInstance, parse_base64, parse_year
 from marquee.errors import DataError
 from serving.kserve_api import (
     InferenceRequest,
+    InferInput,
     InferOutput,
     InferRequest,
     InferResponse,
+    RequestedOutput,
     RequestInput,
 )
 
@@ -92,6 +94,40 @@ def read_request(body: bytes, json_length: str | None, model_name: str) -> Infer
     return InferRequest.from_inference_request(request, model_name)
 
 
+def read_grpc_request(message: Any) -> InferRequest:
+    """Read a v2 request that came over gRPC.
+
+    Args:
+        message: KServe's `ModelInferRequest`.
+
+    Returns:
+        The request; elements of its inputs are `bytes` and `int`.
+
+    Raises:
+        DataError: Its raw contents are not those of its inputs.
+    """
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise DataError(
+            f"{len(message.inputs)} inputs have {len(raw)} raw contents",
+            remedy="send raw contents for each input or for none",
+        )
+    inputs = []
+    for number, tensor in enumerate(message.inputs):
+        if raw:
+            data = _raw_elements(tensor, raw[number])
+        else:
+            data = list(tensor.contents.bytes_contents) or list(tensor.contents.int64_contents)
+        inputs.append(InferInput(tensor.name, list(tensor.shape), tensor.datatype, data))
+    return InferRequest(
+        model_name=message.model_name,
+        infer_inputs=inputs,
+        request_id=message.id,
+        request_outputs=[RequestedOutput(output.name) for output in message.outputs] or None,
+        from_grpc=True,
+    )
+
+
 def _json_length(body: bytes, header: str | None) -> int:
     if header is None:
         return len(body)
@@ -122,7 +158,7 @@ def _attach_raw_inputs(request: _Request, raw: bytes) -> None:
         )
 
 
-def _raw_elements(tensor: _Input, raw: bytes) -> list[Any]:
+def _raw_elements(tensor: Any, raw: bytes) -> list[Any]:
     """Split raw data; every element of BYTES comes after its length (4 bytes, little-endian)."""
     try:
         if tensor.datatype == "INT64":

@@ -28,6 +28,12 @@ READ = {
 }
 
 
+def test_too_many_posters():
+    assert len(parse_request({"instances": [instance()] * 3}, most=3)) == 3
+    with pytest.raises(DataError, match="has 4 posters: send at most 3"):
+        parse_request({"instances": [instance()] * 4}, most=3)
+
+
 @pytest.mark.parametrize("name", READ)
 def test_sound_instances(name):
     document, expected = READ[name]
@@ -56,7 +62,12 @@ INVALID = {
     "no object": ("poster.jpg", "no object"),
     "no image": ({}, "no image"),
     "image is text": ({"image": B64}, "no image"),
-    "image without b64": ({"image": {"url": "x"}}, "no image"),
+    "image without b64": ({"image": {"file": "x"}}, "no image"),
+    "b64 and url": ({"image": {"b64": B64, "url": "x"}}, "no image"),
+    "url is a number": ({"image": {"url": 5}}, "no image"),
+    "genres is text": (instance(genres="Horror"), "genres is 'Horror'"),
+    "a genre is a number": (instance(genres=["Horror", 5]), r"genres is \['Horror', 5\]"),
+    "a long title is not told whole": (instance(title=["x" * 1000]), r"title is \['x+\.\.\.x+'\]:"),
     "b64 is null": ({"image": {"b64": None}}, "no image"),
     "no base64": ({"image": {"b64": "a$c="}}, "not base64"),
     "cut base64": ({"image": {"b64": B64[:-2]}}, "not base64"),

@@ -7,11 +7,14 @@ import socket
 import time
 from datetime import UTC, datetime
 
+import numpy as np
 import onnx
 import pyarrow.parquet as pq
 import pytest
 from bundles import tiny_bundle
 from helpers import encode, noise_poster
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from marquee.bundle import MODEL_FILE, Bundle, seal
 from marquee.errors import InfrastructureError
@@ -82,26 +85,37 @@ def test_sigterm_lets_requests_finish_and_writes_the_records(start, tmp_path):
     }
 
 
-def single_poster_bundle(folder):
-    """A bundle whose model fails with more than one poster."""
+def bundle_that_fails_on_white(folder):
+    """A bundle whose model fails when a poster has a white cell."""
     bundle = tiny_bundle(folder)
     model = onnx.load(folder / MODEL_FILE)
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    (logits,) = (node for node in model.graph.node if node.output == ["logits"])
+    logits.output[0] = "plain logits"
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, "f4"), "zero"))
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["scaled"], ["brightest"], keepdims=0),
+            helper.make_node("Cast", ["brightest"], ["index"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["zero", "index"], ["nothing"]),
+            helper.make_node("Add", ["plain logits", "nothing"], ["logits"]),
+        ]
+    )
     onnx.save(model, folder / MODEL_FILE)
     seal(folder, bundle.info)
     return Bundle(folder, bundle.info)
 
 
 def test_a_failure_of_ours_is_logged_and_not_told(start, tmp_path):
-    server = start(single_poster_bundle(tmp_path / "bundle"))
-    response = server.predict(body(2))
+    server = start(bundle_that_fails_on_white(tmp_path / "bundle"))
+    white = base64.b64encode(encode(Image.new("RGB", (60, 90), "white"))).decode()
+    response = server.predict(json.dumps({"instances": [{"image": {"b64": white}}]}))
     assert response.status_code == 500
     assert response.json() == {"error": "the server failed; its log says why"}
     assert server.predict(body()).status_code == 200
     assert server.stop() == 0
     log = server.log.read_text()
     assert log.count("Traceback") == 1
-    assert "InvalidArgument" in log
+    assert "indices element out of data bounds" in log
 
 
 def test_a_port_that_is_taken(server, refused):

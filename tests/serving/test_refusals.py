@@ -53,9 +53,9 @@ def instances(*items):
 
 V1 = {
     "invalid json": ('{"instances": [', "unexpected end of data"),
-    "empty body": ("", "Unrecognized request format"),
-    "not utf-8": (b'{"instances": ["\xff"]}', "Unrecognized request format"),
-    "deep nesting": ("[" * 100_000, "Unrecognized request format"),
+    "empty body": ("", "the body is no JSON"),
+    "not utf-8": (b'{"instances": ["\xff"]}', "the body is no JSON"),
+    "deep nesting": ("[" * 100_000, "the body is no JSON"),
     "a list": ("[1]", "no instances"),
     "a number": ("5", "no instances"),
     "null": ("null", "no instances"),
@@ -80,6 +80,11 @@ V1 = {
     ),
     "title is a list": (instances(instance(title=["Alien"])), "instance 0: title is ['Alien']"),
     "film_id is a number": (instances(instance(film_id=348)), "instance 0: film_id is 348"),
+    "a url": (
+        instances({"image": {"url": "https://a.org/p.jpg"}}),
+        "instance 0: this server fetch",
+    ),
+    "too many": (instances(*[instance()] * 65), "has 65 posters: send at most 64"),
 }
 
 
@@ -199,7 +204,7 @@ def test_bad_v2_requests_with_raw_bytes(server, name):
 OTHER = {
     "unknown model v1": ("/v1/models/vgg:predict", 404, "vgg does not exist"),
     "unknown model v2": ("/v2/models/vgg/infer", 404, "vgg does not exist"),
-    "explain": ("/v1/models/poster-genre:explain", 501, ""),
+    "explain another model": ("/v1/models/vgg:explain", 404, "vgg does not exist"),
     "load": ("/v2/repository/models/poster-genre/load", 400, "serves one bundle"),
     "unload": ("/v2/repository/models/poster-genre/unload", 400, "serves one bundle"),
 }
