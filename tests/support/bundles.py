@@ -17,9 +17,13 @@ from marquee.decision import Calibration
 from marquee.genres import label_set as genres_of
 from marquee.images import Preprocessing
 from marquee.lineage import write_training_posters
+from marquee.neighbours import FACTS, write_neighbours
 
 CELLS = (6, 4)
 """Height and width of the evidence maps."""
+
+INDEXED = tuple(f"p{number:02d}" for number in range(12))
+"""The posters in a tiny bundle's index; `indexed_poster` makes them."""
 
 
 def tiny_bundle(
@@ -31,6 +35,7 @@ def tiny_bundle(
     width: int = 16,
     seed: int = 0,
     trained_on: Sequence[str] | None = None,
+    indexed: Sequence[str] = INDEXED,
     **info: Any,
 ) -> Bundle:
     """Write a bundle whose model weighs the colours of a poster's 6 x 4 cells.
@@ -44,6 +49,7 @@ def tiny_bundle(
         seed: Chooses the weights: another seed is another model.
         trained_on: The ids of the posters that trained it; without them the bundle is like one
             of before such lists were sealed.
+        indexed: The ids of the posters in its index; without any it has none.
         info: What `bundle.json` shall say instead.
 
     Returns:
@@ -59,8 +65,38 @@ def tiny_bundle(
         rows = [{"poster_id": name, "film_id": name, **facts} for name in trained_on]
         write_training_posters(folder, pd.DataFrame(rows))
     content = dataclasses.replace(_info(genres, label_set, height, width, seed), **info)
+    if indexed:
+        _write_index(Bundle(folder, content), indexed)
     seal(folder, content)
     return Bundle(folder, content)
+
+
+def indexed_poster(bundle: Bundle, poster_id: str) -> NDArray[np.uint8]:
+    """Make a poster of the index, preprocessed [H, W, 3]."""
+    size, cells = bundle.info.preprocessing, np.random.default_rng(list(poster_id.encode()))
+    blocks = cells.integers(0, 256, (*CELLS, 3), dtype=np.uint8)
+    return blocks.repeat(size.height // CELLS[0], axis=0).repeat(size.width // CELLS[1], axis=1)
+
+
+def _write_index(bundle: Bundle, indexed: Sequence[str]) -> None:
+    images = np.stack([indexed_poster(bundle, poster_id) for poster_id in indexed])
+    embeddings = reference(bundle, images)["embedding"]
+    genres = bundle.info.genres
+    rows = [
+        {
+            "poster_id": poster_id,
+            "film_id": f"film of {poster_id}",
+            "title": f"The {poster_id}",
+            "year": 1950 + number,
+            "genres": [genres[number % len(genres)]],
+            "source": "test",
+            "licence": "CC0-1.0",
+            "expires_at": None,
+        }
+        for number, poster_id in enumerate(indexed)
+    ]
+    facts = pd.DataFrame(rows, columns=FACTS.names)
+    write_neighbours(bundle.folder, facts, embeddings, ["Posters courtesy of the test."])
 
 
 def reference(bundle: Bundle, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
