@@ -108,11 +108,13 @@ class Spool:
             yield False
             return
         with (self.folder / ".lock").open("w") as stream:
+            is_ours = True
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                is_ours = True
             except BlockingIOError:
                 is_ours = False
+            except OSError:
+                pass  # a disk without locks: two that deliver the same file do no harm
             yield is_ours
 
     def _remove_abandoned(self) -> None:

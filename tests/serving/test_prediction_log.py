@@ -1,6 +1,8 @@
 """The prediction log: files by rows and by time, and what happens when storage fails."""
 
 import dataclasses
+import errno
+import fcntl
 import hashlib
 import logging
 import os
@@ -236,6 +238,16 @@ def test_only_one_process_delivers(tmp_path):
         assert (first, second) == (True, False)
     with Spool(tmp_path, 0).claim(wait=False) as third:
         assert third
+
+
+def test_a_disk_without_locks_holds_nothing_up(tmp_path, open_log, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with open_log(tmp_path / "records") as log:
+        log.put(records(1))
+    assert log.written == 1
 
 
 def test_without_a_disk_to_wait_on_records_go_straight_to_storage(tmp_path, caplog):
