@@ -24,13 +24,11 @@ def predict(
     from marquee.bundle import load
     from marquee.engine import Engine
 
-    answers = predict_files(Engine(load(bundle)), _files(paths))
-    succeeded = _print_lines(answers) if as_json else _print_table(answers)
-    if not succeeded:
-        raise DataError("not one file could be predicted", remedy="give JPEG, PNG or WebP files")
+    show(predict_files(Engine(load(bundle)), files_of(paths)), as_json)
 
 
-def _files(paths: list[Path]) -> Iterator[Path]:
+def files_of(paths: list[Path]) -> Iterator[Path]:
+    """Give files, and all files below folders."""
     for path in paths:
         if path.is_dir():
             yield from sorted(file for file in path.rglob("*") if file.is_file())
@@ -90,6 +88,21 @@ def _answer(engine: Any, batch: list[tuple[Path, Any]]) -> Iterator[dict[str, An
         }
 
 
+def show(answers: Iterator[dict[str, Any]], as_json: bool) -> None:
+    """Show what is known of files: as a table, or as one JSON object a line.
+
+    Args:
+        answers: As `predict_files` gives them.
+        as_json: Print lines.
+
+    Raises:
+        DataError: Not one file has a prediction.
+    """
+    succeeded = _print_lines(answers) if as_json else _print_table(answers)
+    if not succeeded:
+        raise DataError("not one file could be predicted", remedy="give JPEG, PNG or WebP files")
+
+
 def _print_lines(answers: Iterator[dict[str, Any]]) -> int:
     succeeded = 0
     for answer in answers:
@@ -101,13 +114,16 @@ def _print_lines(answers: Iterator[dict[str, Any]]) -> int:
 def _print_table(answers: Iterator[dict[str, Any]]) -> int:
     table = prediction_table()
     succeeded = 0
-    for answer in answers:
-        if "error" in answer:
-            table.add_row(escape(answer["file"]), f"[red]{escape(answer['error'])}[/]", "")
-            continue
-        add_prediction(table, answer["file"], answer)
-        succeeded += 1
-    Console().print(table)
+    try:
+        for answer in answers:
+            if "error" in answer:
+                table.add_row(escape(answer["file"]), f"[red]{escape(answer['error'])}[/]", "")
+                continue
+            add_prediction(table, answer["file"], answer)
+            succeeded += 1
+    finally:
+        if table.rows:  # also those before a failure
+            Console().print(table)
     return succeeded
 
 
