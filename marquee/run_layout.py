@@ -49,6 +49,11 @@ class RunLayout:
         return storage.join(self.uri, "settings.json")
 
     @property
+    def labels(self) -> str:
+        """What a model says of every poster of a catalog, unless the run is given another place."""
+        return storage.join(self.uri, "score", "labels.parquet")
+
+    @property
     def summary(self) -> str:
         """The run's summary."""
         return storage.join(self.uri, "summary.json")

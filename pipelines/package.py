@@ -5,9 +5,12 @@ from typing import Any
 
 from kfp import compiler
 
-from pipelines import training
+from pipelines import scoring, training
 
-PIPELINES: dict[str, Any] = {training.NAME: training.training}
+PIPELINES: dict[str, Any] = {
+    training.NAME: training.training,
+    scoring.NAME: scoring.scoring,
+}
 
 
 def compile_all(folder: Path) -> list[Path]:

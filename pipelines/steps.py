@@ -15,6 +15,7 @@ from components.ingest.merge_component import merge
 from components.ingest.plan_component import plan
 from components.ingest.spans import SPANS_AT_A_TIME
 from components.register.component import register
+from components.score.component import score
 from components.train.component import train
 from components.validate.component import validate
 from marquee import __version__
@@ -49,8 +50,9 @@ POLICIES: dict[str, Policy] = {
     "train": Policy(image="train", cache=True, retries=2, function=train),
     "evaluate": Policy(image="train", cache=True, retries=1, function=evaluate),
     "register": Policy(image="train", cache=False, retries=2, function=register),
+    "score": Policy(image="train", cache=False, retries=3, function=score),
 }
-"""Every step of the training pipeline."""
+"""Every step of every pipeline."""
 
 
 def make_task(step: str, name: str = "", **arguments: typing.Any) -> dsl.PipelineTask:

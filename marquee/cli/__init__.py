@@ -9,7 +9,19 @@ from rich.console import Console
 from rich.markup import escape
 
 from marquee import log
-from marquee.cli import catalog, demo, pipeline, predict, receive, run, serve, steps, tmdb_server
+from marquee.cli import (
+    catalog,
+    demo,
+    pipeline,
+    predict,
+    query,
+    receive,
+    run,
+    score,
+    serve,
+    steps,
+    tmdb_server,
+)
 from marquee.errors import MarqueeError, Stopped, explain
 
 # Great Expectations and Evidently call home unless told not to, and stall without a network.
@@ -31,7 +43,7 @@ _WHOLE, _STEPS, _MODEL = "The whole pipeline", "One step", "A trained model"
 _LOOK = "Look and prepare"
 for _panel, _commands in (
     (_WHOLE, (demo.demo, run.run)),
-    (_MODEL, (predict.predict, serve.serve, receive.receive)),
+    (_MODEL, (predict.predict, serve.serve, query.query, receive.receive, score.score)),
     (
         _STEPS,
         (

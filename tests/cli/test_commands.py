@@ -32,6 +32,8 @@ def marquee(*arguments, cwd=None):
         ("register",),
         ("predict",),
         ("serve",),
+        ("query",),
+        ("score",),
         ("catalog",),
         ("catalog", "info"),
         ("catalog", "purge"),
