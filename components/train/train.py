@@ -36,6 +36,7 @@ from components.train.loop import Task, Trainer
 from components.train.model import PosterModel
 from components.train.precision import reduce_precision
 from components.train.settings import TrainSettings, resolve_settings
+from components.train.similar import index_posters
 from components.train.thresholds import calibrate, choose_thresholds
 from components.train.weights import digest
 from components.train.world import World, world
@@ -63,6 +64,8 @@ _PEER_LOST = ("gloo/transport", "Connection closed by peer", "Connection reset b
 """Of what torch says, where it has no type of its own."""
 
 _FEWEST_POSTERS = 8
+_BATCH = 8
+"""Posters that the sealed model runs on at a time: more gain little, and take memory."""
 _CALIBRATION_POSTERS = 200
 """Training posters that show int8 the range of each feature map."""
 
@@ -354,6 +357,7 @@ class _Training:
             export(self._model, self._preprocessing, folder)
             write_training_posters(folder, self._posters)
             info = self._with_reduced_precision(folder, info, logits)
+            self._index(folder, info)
             version = seal(folder, info)
             storage.replace_folder(folder, uri, last=SUMS_FILE)
         return version
@@ -378,11 +382,15 @@ class _Training:
             precision=reduced.default(self._settings.default_precision),
         )
 
+    def _index(self, folder: Path, info: BundleInfo) -> None:
+        training = self._subsets[TRAIN]
+        attributions = self._plan.balance.get("attributions", ())
+        index_posters(folder, info, training, self._pixels(training), attributions)
+
     def _pixels(self, subset: Subset) -> Iterator[NDArray[np.uint8]]:
         posters = Posters(PosterDataset(subset, self._preprocessing), self._settings.workers)
-        size = self._settings.batch_size
         rows = range(len(subset))
-        turns = [[Turn(row) for row in rows[first : first + size]] for first in rows[::size]]
+        turns = [[Turn(row) for row in rows[n : n + _BATCH]] for n in rows[::_BATCH]]
         return (batch.numpy() for batch in posters.batches(turns))
 
 
