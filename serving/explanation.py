@@ -44,7 +44,8 @@ def _palette() -> tuple[bytes, bytes]:
     """
     levels = np.arange(256)
     colours = cv2.applyColorMap((110 + levels * 145 // 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    opacities = np.clip(levels * 2.5, 0, 220).astype(np.uint8)
+    # The poster stays visible under the strongest evidence.
+    opacities = np.clip(levels * 2, 0, 170).astype(np.uint8)
     return colours.reshape(-1, 3)[:, ::-1].tobytes(), opacities.tobytes()
 
 
