@@ -3,7 +3,8 @@
 import base64
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from marquee.cli.predict import files_of, show
 from marquee.errors import UsageError
 
 _BATCH = 8
+"""Posters a request; to be explained, each takes a request of its own."""
 _BATCH_BYTES = 8 * 10**6
 """A request has no more than this, unless a single poster has."""
 _LAYER = ".heat.png"
@@ -55,32 +57,35 @@ def query(
     client = Client(url, token=token, host=host_header, patience=patience)
     files = [file for file in files_of(posters) if not file.name.endswith(_LAYER)]
     wanted = [genre.strip() for genre in genres.split(",") if genre.strip()]
-    answers = _answers(client, files, explain=explain, genres=wanted)
-    if explain:
-        answers = map(_Layers(files, out).write, answers)
-    if as_json or not explain:
-        show(answers, as_json)
+    if not explain:
+        show(_answers(_batches(files, _BATCH), client.ask), as_json)
         return
+    answers = _answers(_batches(files, 1), partial(client.ask, explain=True, genres=wanted))
     explained: list[dict[str, Any]] = []
-    show(_noted(answers, explained), as_json)
-    _show_explanations(explained)
+    show(_noted(map(_Layers(files, out).write, answers), explained), as_json)
+    if not as_json:
+        _show_explanations(explained)
 
 
-def _answers(client: Any, files: list[Path], **options: Any) -> Iterator[dict[str, Any]]:
-    """Ask about files, in requests of a bounded size; give an answer or an error for each."""
-    for batch in _batches(files):
-        found = iter(client.ask([data for _, data in batch if isinstance(data, bytes)], **options))
+def _answers(
+    batches: Iterator[list[tuple[Path, bytes | str]]],
+    ask: Callable[[list[bytes]], list[dict[str, Any]]],
+) -> Iterator[dict[str, Any]]:
+    """Ask about files; give an answer or an error for each."""
+    for batch in batches:
+        found = iter(ask([data for _, data in batch if isinstance(data, bytes)]))
         for file, data in batch:
             answer = next(found) if isinstance(data, bytes) else {"error": data}
             yield {"file": str(file), **answer}
 
 
-def _batches(files: list[Path]) -> Iterator[list[tuple[Path, bytes | str]]]:
+def _batches(files: list[Path], most: int) -> Iterator[list[tuple[Path, bytes | str]]]:
+    """Read files, in batches of a bounded size."""
     batch: list[tuple[Path, bytes | str]] = []
     size = 0
     for file in files:
         data = _read(file)
-        if len(batch) == _BATCH or (batch and size + len(data) > _BATCH_BYTES):
+        if len(batch) == most or (batch and size + len(data) > _BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append((file, data))
@@ -107,7 +112,7 @@ class _Layers:
 
     def __init__(self, files: list[Path], out: Path | None) -> None:
         self._out = out
-        self._base = os.path.commonpath([file.absolute().parent for file in files] or [Path()])
+        self._base = os.path.commonpath([file.resolve().parent for file in files] or [Path()])
 
     def write(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Write what an answer has; give it with the files' names in place of the pictures."""
@@ -118,7 +123,7 @@ class _Layers:
         poster = Path(file)
         folder = poster.parent
         if self._out:
-            folder = self._out / poster.absolute().parent.relative_to(self._base)
+            folder = self._out / poster.resolve().parent.relative_to(self._base)
             folder.mkdir(parents=True, exist_ok=True)
         genre = re.sub(r"[^a-z0-9]+", "-", explanation["genre"].lower())
         layer = folder / f"{poster.name}.{genre}{_LAYER}"
@@ -142,7 +147,7 @@ def _noted(
 
 def _show_explanations(explained: list[dict[str, Any]]) -> None:
     console = Console()
-    table = Table(title="similar films of the training", title_justify="left")
+    table = Table(title="similar posters of the training", title_justify="left")
     for column in ("poster", "film", "year", "genres", "similarity", "licence"):
         table.add_column(column)
     for answer in explained:

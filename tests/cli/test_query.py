@@ -104,6 +104,19 @@ def test_heat_layers_are_laid_beside_the_posters_or_apart(server, posters, tmp_p
             assert layer.has_transparency_data
 
 
+def test_layers_of_posters_from_anywhere_stay_below_their_folder(scripted, tmp_path, monkeypatch):
+    explanation = {"genre": "../../Sci & Fi", "grid": [[0.0]], "overlay_png_b64": "AAAA"}
+    scripted.replies = [found(explanations=[explanation])]
+    for name in ("here/a.jpg", "there/a.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(GOOD)
+    monkeypatch.chdir(tmp_path / "here")
+    query(scripted.url, "a.jpg", "../there/a.jpg", "--explain", "--out", "layers")
+    layers = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")}
+    assert layers == {f"here/layers/{place}/a.jpg.-sci-fi.heat.png" for place in ("here", "there")}
+    assert scripted.posters() == [1, 1]
+
+
 def test_an_unknown_genre_is_said_once(server, posters):
     result, _ = query(server.url, posters, *token_of(server), "--explain", "--genres", "Horor")
     assert isinstance(result.exception, UsageError)
