@@ -231,7 +231,7 @@ function listen() {
     again(({ state, remedy }) => state === "failed" && remedy === "unlock");
   });
   at("access-cancel").addEventListener("click", () => at("access").close());
-  for (const button of document.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
+  for (const button of document.querySelectorAll("[data-copies]")) button.addEventListener("click", () => copy(button));
 }
 
 function listenToDrops() {
