@@ -16,6 +16,8 @@ MODEL_NAME = "poster-genre"
 MOST_POSTERS = 64
 """Posters a request, unless the server is told otherwise."""
 
+_LONGEST_TEXT = 300
+"""Characters: thousands of records wait in memory while storage is slow."""
 _FIELDS = {"image", "year", "genres", "title", "film_id", "client_id"}
 
 
@@ -181,6 +183,10 @@ def _parse_text(index: int, name: str, document: dict[str, Any]) -> str | None:
     if value is not None and not isinstance(value, str):
         raise InvalidInstance(
             index, f"{name} is {reprlib.repr(value)}", "give text, or leave it out"
+        )
+    if value is not None and len(value) > _LONGEST_TEXT:
+        raise InvalidInstance(
+            index, f"{name} has {len(value):,} characters", f"use {_LONGEST_TEXT} at most"
         )
     return value
 

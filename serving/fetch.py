@@ -140,6 +140,8 @@ class PosterFetcher:
         self._settings = settings
         self._resolver = _CheckedResolver(lookup, may_connect)
         self._tls = tls
+        self.fetching = 0
+        """How many posters are being fetched, or wait for it."""
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
@@ -173,6 +175,7 @@ class PosterFetcher:
             UrlRefused: The URL may not be fetched, or its host did not send a file in time.
         """
         host = self._check(url)
+        self.fetching += 1
         try:
             async with asyncio.timeout(self._settings.seconds):
                 # Encoded: as it was checked, so it is sent.
@@ -182,6 +185,8 @@ class PosterFetcher:
         except (aiohttp.ClientError, OSError) as error:
             # Only the kind: the text names the address.
             why = f"({type(error).__name__})"
+        finally:
+            self.fetching -= 1
         raise UrlRefused(
             f"{host} did not send the poster {why}",
             remedy="try again later, or send the file itself",

@@ -4,8 +4,10 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from opentelemetry.trace import Span
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -13,6 +15,7 @@ from serving.batching import Overloaded
 from serving.metrics import ServerMetrics
 from serving.routes import ENDPOINTS, REFUSALS, Handler, TooLarge, failure, json_response, refusal
 from serving.tokens import Tokens
+from serving.tracing import Tracing
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
@@ -36,6 +39,7 @@ class Gate:
         handlers: Answer POST to their paths, before `app`.
         check_load: Raises `Overloaded` if one poster more would wait for too long.
         metrics: Counts requests.
+        tracing: Traces them, if that is asked for.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Gate:
         handlers: Mapping[str, Handler],
         check_load: Callable[[], None],
         metrics: ServerMetrics,
+        tracing: Tracing | None,
     ) -> None:
         self._app = app
         self._tokens = tokens
@@ -54,6 +59,7 @@ class Gate:
         self._handlers = handlers
         self._check_load = check_load
         self._metrics = metrics
+        self._tracing = tracing
         self._log = _AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,12 +77,23 @@ class Gate:
             await send(message)
 
         try:
-            await self._pass(scope, receive, note)
+            with self._span(scope) as span:
+                await self._pass(scope, receive, note)
+                if span:
+                    span.set_attribute("http.response.status_code", status)
         finally:
             endpoint = ENDPOINTS.get(scope["path"], "other")
             if endpoint != "other":
                 self._metrics.request(endpoint, _outcome(status))
             self._log.note(scope, status, time.perf_counter() - start)
+
+    def _span(self, scope: Scope) -> AbstractContextManager[Span | None]:
+        if self._tracing is None or scope["path"] not in ENDPOINTS:
+            return nullcontext()
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        return self._tracing.request(scope["method"], scope["path"], headers)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])

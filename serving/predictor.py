@@ -1,18 +1,15 @@
 """The model behind the endpoint: posters in, genres out."""
 
 import asyncio
-import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import marquee
 from marquee.bundle import load
@@ -25,8 +22,7 @@ from marquee.endpoint import (
     parse_request,
 )
 from marquee.engine import Engine, Prediction
-from marquee.errors import InvalidImage
-from marquee.images import Attributes, Preprocessing, decode, measure, resize
+from marquee.images import Preprocessing
 from marquee.neighbours import Neighbours
 from marquee.processes import cpus
 from marquee.records import PredictionRecord
@@ -34,19 +30,13 @@ from marquee.registry import FileRegistry
 from serving import v2
 from serving.batching import Batcher
 from serving.explanation import Explainer
-from serving.fetch import FetchSettings, PosterFetcher, UrlRefused
+from serving.fetch import FetchSettings, PosterFetcher
 from serving.kserve_api import InferRequest, Model
 from serving.metrics import ServerMetrics
+from serving.posters import Poster, decode_all, fetch_all
 from serving.prediction_log import PredictionLog
 from serving.settings import ServingSettings
-
-
-@dataclass(frozen=True)
-class _Poster:
-    instance: Instance
-    size: tuple[int, int]
-    attributes: Attributes
-    pixels: NDArray[np.uint8]
+from serving.tracing import Tracing
 
 
 class PosterGenreModel(Model):
@@ -103,6 +93,7 @@ class PosterGenreModel(Model):
             "precision": self._runner.precision,
             "marquee": marquee.__version__,
         }
+        self.tracing = Tracing.configured(self.version)
         self.metrics = ServerMetrics(
             self.version, info.genres, build, lambda: self.batcher.admitted, self._records
         )
@@ -121,6 +112,8 @@ class PosterGenreModel(Model):
         self._threads.shutdown()
         if self._fetcher:
             await self._fetcher.close()
+        if self.tracing:
+            self.tracing.close()
 
     @property
     def version(self) -> str:
@@ -185,8 +178,9 @@ class PosterGenreModel(Model):
         instances = parse_request(payload, self._settings.max_posters)
         for index, instance in enumerate(instances):
             self._check_genres(index, instance)
+        instances = await fetch_all(self._fetcher, instances)
         with self.batcher.admit(len(instances) * self._explainer.runs):
-            posters = await self._posters(instances)
+            posters = await self._decoded(instances)
             with self._stage("explain"):
                 explained = [await self._on_thread(self._explain, poster) for poster in posters]
             predictions = [prediction for prediction, _ in explained]
@@ -202,7 +196,7 @@ class PosterGenreModel(Model):
                     index, f"unknown genre {genre[:50]!r}", f"use {', '.join(self.genres)}"
                 )
 
-    def _explain(self, poster: _Poster) -> tuple[Prediction, dict[str, Any]]:
+    def _explain(self, poster: Poster) -> tuple[Prediction, dict[str, Any]]:
         asked, film_id = poster.instance.genres, poster.instance.film_id
         explanation = self._explainer.explain(poster.pixels, asked, poster.size)
         prediction = explanation.prediction
@@ -213,29 +207,17 @@ class PosterGenreModel(Model):
 
     async def _predictions(self, instances: list[Instance]) -> list[dict[str, Any]]:
         arrival = time.perf_counter()
+        instances = await fetch_all(self._fetcher, instances)
         with self.batcher.admit(len(instances)):
             with self.batcher.coming(len(instances)):
-                posters = await self._posters(instances)
-            predictions = await self.batcher.predict([poster.pixels for poster in posters])
+                posters = await self._decoded(instances)
+            with self._span("predict"):
+                predictions = await self.batcher.predict([poster.pixels for poster in posters])
             return self._answers(posters, predictions, arrival)
 
-    async def _posters(self, instances: list[Instance]) -> list[_Poster]:
-        instances = [
-            await self._fetched(index, instance) if instance.url else instance
-            for index, instance in enumerate(instances)
-        ]
+    async def _decoded(self, instances: list[Instance]) -> list[Poster]:
         with self._stage("decode"):
-            return await self._on_thread(self._decode_all, instances)
-
-    async def _fetched(self, index: int, instance: Instance) -> Instance:
-        if self._fetcher is None or instance.url is None:
-            raise InvalidInstance(
-                index, "this server fetches no posters", 'send "image": {"b64": "..."}'
-            )
-        try:
-            return dataclasses.replace(instance, image=await self._fetcher.fetch(instance.url))
-        except UrlRefused as error:
-            raise InvalidInstance(index, error.message, error.remedy) from error
+            return await self._on_thread(decode_all, instances, self._preprocessing)
 
     async def _on_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         # KServe runs handlers on the event loop, which must stay free.
@@ -244,23 +226,15 @@ class PosterGenreModel(Model):
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
-        yield
+        with self._span(name):
+            yield
         self.metrics.stage(name, time.perf_counter() - start)
 
-    def _decode_all(self, instances: list[Instance]) -> list[_Poster]:
-        return [self._decode(index, instance) for index, instance in enumerate(instances)]
-
-    def _decode(self, index: int, instance: Instance) -> _Poster:
-        try:
-            image = decode(instance.image)
-        except InvalidImage as error:
-            raise InvalidInstance(index, error.message, error.remedy) from error
-        pixels = resize(image, self._preprocessing)
-        height, width = image.shape[:2]
-        return _Poster(instance, (width, height), measure(image), pixels)
+    def _span(self, name: str) -> AbstractContextManager[object]:
+        return self.tracing.stage(name) if self.tracing else nullcontext()
 
     def _answers(
-        self, posters: list[_Poster], predictions: Sequence[Prediction], arrival: float
+        self, posters: list[Poster], predictions: Sequence[Prediction], arrival: float
     ) -> list[dict[str, Any]]:
         self.metrics.predicted(predictions)
         ids = [str(uuid.uuid4()) for _ in posters]
@@ -279,7 +253,7 @@ class PosterGenreModel(Model):
 
     def _record(
         self,
-        poster: _Poster,
+        poster: Poster,
         prediction: Prediction,
         prediction_id: str,
         now: datetime,

@@ -13,7 +13,7 @@ from fastapi import Request, Response
 from grpc import aio
 
 from marquee.endpoint import MODEL_NAME
-from marquee.errors import DataError, InfrastructureError
+from marquee.errors import DataError
 from serving import openapi, page
 from serving.gate import Gate
 from serving.grpc_server import grpc_server
@@ -25,6 +25,7 @@ from serving.kserve_api import (
     RESTServer,
     app,
 )
+from serving.listener import listen, url_of
 from serving.prediction_log import PredictionLog
 from serving.predictor import PosterGenreModel
 from serving.routes import REFUSALS, failure, handlers, refusal
@@ -56,26 +57,14 @@ def serve(bundle_uri: str, settings: ServingSettings, announce: Callable[[str], 
     with PredictionLog(settings.records) if settings.records else nullcontext() as records:
         model = PosterGenreModel(bundle_uri, settings, records)
         model.load()
-        with _listen(settings.host, settings.port) as listener:
+        with listen(settings.host, settings.port) as listener:
             server = PosterServer(model, settings, tokens)
             # Connections wait in the listener's backlog until the event loop runs.
             server.run([listener], lambda: announce(_ready_line(model, listener)))
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)
-    except OSError as error:
-        raise InfrastructureError(
-            f"cannot listen on {host} port {port} ({error.strerror})",
-            remedy="stop what listens there, or give another --port or --host",
-        ) from error
-
-
 def _ready_line(model: PosterGenreModel, listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = url_of(listener)
     # Through a pipe: as an argument, a poster of 100 kB would be too long.
     image = "base64 < poster.jpg | tr -d '\\n'"
     body = f"""printf '{{"instances":[{{"image":{{"b64":"'; {image}; printf '"}}}}]}}'"""
@@ -119,6 +108,7 @@ class PosterServer(RESTServer):
             handlers=handlers(model),
             check_load=model.batcher.check,
             metrics=model.metrics,
+            tracing=model.tracing,
         )
         self.config.access_log = False  # the gate has one
         self.config.server_header = False

@@ -19,7 +19,7 @@ from PIL import Image
 from marquee.bundle import MODEL_FILE, Bundle, seal
 from marquee.errors import InfrastructureError
 from marquee.images import decode, measure
-from serving.server import _listen
+from serving.listener import listen
 
 POSTER = encode(noise_poster(1, 120, 180))
 
@@ -129,7 +129,7 @@ def test_a_port_that_is_taken(server, refused):
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
 def test_a_host_that_is_not_ours(host):
     with pytest.raises(InfrastructureError, match=f"cannot listen on {host}"):
-        _listen(host, 0)
+        listen(host, 0)
 
 
 def test_a_tampered_bundle(refused, tmp_path):

@@ -80,6 +80,7 @@ V1 = {
     ),
     "title is a list": (instances(instance(title=["Alien"])), "instance 0: title is ['Alien']"),
     "film_id is a number": (instances(instance(film_id=348)), "instance 0: film_id is 348"),
+    "a long title": (instances(instance(title="x" * 301)), "title has 301 characters: use 300"),
     "a url": (
         instances({"image": {"url": "https://a.org/p.jpg"}}),
         "instance 0: this server fetch",

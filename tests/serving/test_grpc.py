@@ -1,0 +1,142 @@
+"""KServe's v2 protocol over gRPC."""
+
+import struct
+
+import grpc
+import numpy as np
+import pytest
+from bundles import tiny_bundle
+from helpers import encode, noise_poster
+from servers import free_port, start_server
+
+from marquee.engine import Engine
+from marquee.images import preprocess
+from serving.kserve_api import grpc_messages as messages
+
+POSTERS = [encode(noise_poster(number, 60, 90)) for number in range(3)]
+
+
+class Client:
+    """Calls the server as a stub of KServe's would."""
+
+    def __init__(self, address):
+        from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+        self.channel = grpc.insecure_channel(address)
+        self.stub = GRPCInferenceServiceStub(self.channel)
+
+    def infer(self, request, **options):
+        return self.stub.ModelInfer(request, timeout=30, **options)
+
+
+def request(posters=POSTERS, raw=False, **changes):
+    tensor = messages.ModelInferRequest.InferInputTensor(
+        name="image", datatype="BYTES", shape=[len(posters)]
+    )
+    message = messages.ModelInferRequest(model_name="poster-genre", inputs=[tensor])
+    if raw:
+        elements = b"".join(struct.pack("<I", len(poster)) + poster for poster in posters)
+        message.raw_input_contents.append(elements)
+    else:
+        message.inputs[0].contents.bytes_contents.extend(posters)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+def probabilities(response):
+    tensor = next(output for output in response.outputs if output.name == "probabilities")
+    if response.raw_output_contents:
+        place = list(response.outputs).index(tensor)
+        values = np.frombuffer(response.raw_output_contents[place], "<f4")
+    else:
+        values = np.array(tensor.contents.fp32_contents)
+    return values.reshape(tensor.shape)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grpc")
+    port = free_port()
+    server = start_server(tiny_bundle(folder / "bundle"), folder / "log", "--grpc-port", port)
+    yield f"127.0.0.1:{port}", server
+    server.process.kill()
+    server.process.wait()
+
+
+@pytest.fixture
+def client(address):
+    return Client(address[0])
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_it_agrees_with_the_engine(client, address, raw):
+    bundle = address[1].bundle
+    pixels = np.stack([preprocess(poster, bundle.info.preprocessing) for poster in POSTERS])
+    response = client.infer(request(raw=raw))
+    np.testing.assert_allclose(
+        probabilities(response), Engine(bundle).probabilities(pixels), atol=1e-5
+    )
+    assert response.model_version == bundle.version
+    assert len(response.parameters["prediction_ids"].string_param.split(",")) == 3
+
+
+def test_it_tells_of_itself(client, address):
+    assert client.stub.ServerLive(messages.ServerLiveRequest(), timeout=10).live
+    assert client.stub.ServerReady(messages.ServerReadyRequest(), timeout=10).ready
+    ready = client.stub.ModelReady(messages.ModelReadyRequest(name="poster-genre"), timeout=10)
+    assert ready.ready
+    document = client.stub.ModelMetadata(
+        messages.ModelMetadataRequest(name="poster-genre"), timeout=10
+    )
+    assert list(document.versions) == [address[1].bundle.version]
+    assert [tensor.name for tensor in document.inputs] == ["image", "year"]
+
+
+BAD = {
+    "no image": (request([b"nonsense"]), "INVALID_ARGUMENT", "instance 0: not an image"),
+    "nothing": (request([]), "INVALID_ARGUMENT", "has shape [0] and 0 elements"),
+    "another model": (request(model_name="vgg"), "NOT_FOUND", "vgg"),
+    "cut raw contents": (
+        messages.ModelInferRequest(
+            model_name="poster-genre",
+            inputs=request().inputs,
+            raw_input_contents=[b"\x05\x00\x00\x00ab"],
+        ),
+        "INVALID_ARGUMENT",
+        "cut off",
+    ),
+    "raw contents of no input": (
+        messages.ModelInferRequest(
+            model_name="poster-genre", inputs=request().inputs, raw_input_contents=[b"", b""]
+        ),
+        "INVALID_ARGUMENT",
+        "1 inputs have 2 raw contents",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_requests(client, name):
+    message, code, reason = BAD[name]
+    with pytest.raises(grpc.RpcError) as caught:
+        client.infer(message)
+    assert caught.value.code() == grpc.StatusCode[code]
+    assert reason in caught.value.details()
+
+
+def test_it_asks_for_tokens(start, tmp_path):
+    (tmp_path / "tokens").write_text("secret\n")
+    port = free_port()
+    start(
+        tiny_bundle(tmp_path / "bundle"),
+        *("--grpc-port", port, "--token-file", tmp_path / "tokens"),
+    )
+    client = Client(f"127.0.0.1:{port}")
+    for metadata in ((), (("authorization", "Bearer wrong"),)):
+        with pytest.raises(grpc.RpcError) as caught:
+            client.infer(request(), metadata=metadata)
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    answer = client.infer(request(), metadata=(("authorization", "Bearer secret"),))
+    assert probabilities(answer).shape == (3, 4)
+    assert client.stub.ServerReady(messages.ServerReadyRequest(), timeout=10).ready

@@ -1,0 +1,139 @@
+"""What a server lets its operators see: metrics, access log, traces."""
+
+import base64
+import http.server
+import json
+import threading
+from typing import ClassVar
+
+import pytest
+from bundles import tiny_bundle
+from helpers import encode, noise_poster
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from prometheus_client.parser import text_string_to_metric_families
+
+POSTER = base64.b64encode(encode(noise_poster(1, 60, 90))).decode()
+BODY = json.dumps({"instances": [{"image": {"b64": POSTER}}] * 3})
+
+
+def samples(server):
+    """All values by name and labels."""
+    families = text_string_to_metric_families(server.get("/metrics").text)
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def server(start, tmp_path):
+    return start(tiny_bundle(tmp_path / "bundle"), "--records", tmp_path / "records")
+
+
+def test_requests_are_counted_by_outcome_and_version(server):
+    server.predict(BODY)
+    server.predict(BODY)
+    server.predict("nonsense")
+    server.infer("nonsense")
+    found = samples(server)
+    version = ("model_version", server.bundle.version)
+
+    def count(endpoint, outcome):
+        labels = (("endpoint", endpoint), version, ("outcome", outcome))
+        return found[("marquee_requests_total", *labels)]
+
+    assert count("predict", "ok") == 2
+    assert count("predict", "refused") == 1
+    assert count("infer", "refused") == 1
+
+
+def test_stages_batches_and_probabilities_are_counted(server):
+    predictions = server.predict(BODY).json()["predictions"]
+    found = samples(server)
+    for stage, count in {"decode": 1, "queue": 3, "infer": 1, "log": 1}.items():
+        assert found[("marquee_stage_seconds_count", ("stage", stage))] == count
+        assert found[("marquee_stage_seconds_sum", ("stage", stage))] > 0
+    assert found[("marquee_batch_posters_sum",)] == 3
+    assert found[("marquee_queue_posters",)] == 0
+    for genre, probability in predictions[0]["probabilities"].items():
+        name = ("genre", genre)
+        assert found[("marquee_probability_count", name)] == 3
+        assert found[("marquee_probability_sum", name)] == pytest.approx(3 * probability, abs=1e-4)
+        below = [
+            value
+            for (metric, *labels), value in found.items()
+            if metric == "marquee_probability_bucket"
+            and name in labels
+            and float(dict(labels)["le"]) < probability
+        ]
+        assert max(below, default=0) == 0
+    info = {key for key in found if key[0] == "marquee_build_info"}
+    (labels,) = (dict(key[1:]) for key in info)
+    assert labels["model_version"] == server.bundle.version
+    assert labels["precision"] == "fp32"
+
+
+def test_what_the_log_did_is_counted(server):
+    assert samples(server)[("marquee_prediction_log_records_total", ("outcome", "dropped"))] == 0
+    assert ("marquee_prediction_log_spooled_bytes",) in samples(server)
+
+
+def test_the_access_log_is_json_and_thins_out(server):
+    for _ in range(60):
+        server.predict(BODY)
+    assert server.stop() == 0
+    lines = [
+        json.loads(line[line.index("{") :])
+        for line in server.log.read_text().splitlines()
+        if '"status"' in line
+    ]
+    assert lines[0].keys() == {"method", "path", "status", "ms", "client"}
+    assert lines[0]["path"] == "/v1/models/poster-genre:predict"
+    assert len(lines) + sum(line.get("skipped", 0) for line in lines) <= 60
+    assert all(line["status"] == 200 for line in lines)
+
+
+class Collector(http.server.BaseHTTPRequestHandler):
+    """Takes what OpenTelemetry sends."""
+
+    spans: ClassVar[list] = []
+
+    def do_POST(self):
+        message = ExportTraceServiceRequest()
+        message.ParseFromString(self.rfile.read(int(self.headers["Content-Length"])))
+        for resource in message.resource_spans:
+            names = {item.key: item.value.string_value for item in resource.resource.attributes}
+            for scope in resource.scope_spans:
+                self.spans.extend((span, names) for span in scope.spans)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_traces_go_where_the_environment_says(start, tmp_path, monkeypatch):
+    collector = http.server.HTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=collector.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{collector.server_port}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    server = start(tiny_bundle(tmp_path / "bundle"), "--records", tmp_path / "records")
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    server.predict(BODY, traceparent=f"00-{trace_id}-b7ad6b7169203331-01")
+    assert server.stop() == 0
+    collector.shutdown()
+    spans = {span.name: span for span, _ in Collector.spans}
+    assert spans.keys() == {
+        "POST /v1/models/poster-genre:predict",
+        "decode",
+        "predict",
+        "log",
+    }
+    assert {span.trace_id.hex() for span in spans.values()} == {trace_id}
+    request = spans["POST /v1/models/poster-genre:predict"]
+    assert spans["decode"].parent_span_id == request.span_id
+    attributes = {item.key: item.value for item in request.attributes}
+    assert attributes["http.response.status_code"].int_value == 200
+    assert Collector.spans[0][1]["service.name"] == "poster-genre"
+    assert Collector.spans[0][1]["marquee.model_version"] == server.bundle.version
