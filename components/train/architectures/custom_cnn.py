@@ -85,6 +85,7 @@ ARCHITECTURE = Architecture(
         dropout=0.3,
         label_smoothing=0.04,
         ema=0.998,
+        default_precision="int8",
     ),
     presets={
         "study": TrainSettings(
