@@ -223,8 +223,8 @@ class _Client:
                 lambda: _Connection(self), "127.0.0.1", self._port
             )
         except OSError:
-            self._open -= 1
             self.answered(due, LOST)
+            self._free_place()
         else:
             connection.send(request, due)
 
@@ -244,9 +244,12 @@ class _Client:
 
     def closed(self, connection: "_Connection") -> None:
         """Forget a connection."""
-        self._open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
+        self._free_place()
+
+    def _free_place(self) -> None:
+        self._open -= 1
         if self._waiting:
             self._send(*self._waiting.popleft())
 

@@ -1,0 +1,93 @@
+"""A real server under load: what lasts, what is too much, and how it ends amid requests."""
+
+import json
+import signal
+from urllib.parse import urlsplit
+
+import pyarrow.parquet as pq
+import pytest
+from bundles import tiny_bundle
+from helpers import encode, noise_poster
+
+from benchmarks.bundles import make
+from benchmarks.load import BUSY, LOST, OK, Phase, capacity, drive, predict_request, statuses
+from benchmarks.running import marquee, running
+from benchmarks.soak import overload, soak
+from serving.prediction_log import FILE_ROWS
+
+pytestmark = pytest.mark.slow
+
+REQUESTS = [predict_request(encode(noise_poster(number, 185, 278))) for number in range(16)]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """The custom CNN in its real size; what it says does not matter here."""
+    return make("custom_cnn", tmp_path_factory.mktemp("made"))
+
+
+def failures(claims):
+    return [claim for claim in claims if not claim.holds]
+
+
+@pytest.mark.timeout(1200)
+def test_five_minutes_and_an_overload(bundle, tmp_path):
+    command = marquee(str(bundle.folder), "--records", str(tmp_path / "records"))
+    with running(command) as server:
+        most = capacity(server.port, REQUESTS)
+        assert failures(soak(server, REQUESTS, 0.8 * most, minutes=5)) == []
+        assert failures(overload(server, REQUESTS, most)) == []
+
+
+def port_of(server):
+    return urlsplit(server.url).port
+
+
+def ids_of(answers):
+    """List the predictions that clients were told."""
+    return [
+        prediction["prediction_id"]
+        for answer in answers
+        if answer.status == OK
+        for prediction in json.loads(answer.body)["predictions"]
+    ]
+
+
+def recorded(folder):
+    """List the predictions on disk; every file has to be readable."""
+    files = sorted(folder.rglob("*.parquet"))
+    tables = [pq.ParquetFile(file).read(["prediction_id"]) for file in files]
+    return [name for table in tables for name in table["prediction_id"].to_pylist()]
+
+
+@pytest.mark.parametrize("share", [0.7, 2.0], ids=["some load", "too much load"])
+def test_sigterm_under_load(start, bundle, tmp_path, share):
+    server = start(bundle, "--records", tmp_path / "records")
+    rate = share * capacity(port_of(server), REQUESTS, seconds=4)
+    load = drive(
+        port_of(server), REQUESTS, Phase(rate, 6), keep=True, during=server.process.terminate
+    )
+    assert server.process.wait(timeout=30) == 0
+    middle = load.answers[len(load.answers) // 2].due
+    # Those that were due at the same moment may find nobody listening any more.
+    before = statuses(load.due(0, middle - 0.01))
+    assert before.keys() <= {OK, BUSY}
+    assert before[OK] > 0
+    assert statuses(load.due(middle + 1))[LOST] > 0
+    told = ids_of(load.answers)
+    names = recorded(tmp_path / "records")
+    assert len(set(names)) == len(names)
+    assert set(told) <= set(names)
+
+
+def test_sigkill_under_load(start, tmp_path):
+    server = start(tiny_bundle(tmp_path / "bundle"), "--records", tmp_path / "records")
+    port, step, answers = port_of(server), Phase(200, 5), []
+    while not recorded(tmp_path / "records"):  # a file is closed after a minute at the latest
+        answers += drive(port, REQUESTS, step, keep=True).answers
+    answers += drive(port, REQUESTS, step, keep=True, during=server.process.kill).answers
+    assert server.process.wait(timeout=30) == -signal.SIGKILL
+    names = recorded(tmp_path / "records")
+    assert len(set(names)) == len(names)
+    lost = set(ids_of(answers)) - set(names)
+    assert 0 < len(lost) <= FILE_ROWS
