@@ -50,8 +50,11 @@ class RunLayout:
 
     @property
     def labels(self) -> str:
-        """What a model says of every poster of a catalog, unless the run is given another place."""
-        return storage.join(self.uri, "score", "labels.parquet")
+        """What a model says of every poster of a catalog, unless the run is given another place.
+
+        Recurring runs have one URI: each model and each state of the catalog gets its own file.
+        """
+        return storage.join(self.uri, "score", "{model}-{catalog}.parquet")
 
     @property
     def summary(self) -> str:

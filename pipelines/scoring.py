@@ -23,7 +23,8 @@ def scoring(
         run_uri: Where the run leaves what it makes, such as gs://bucket/runs/today.
         catalog_uri: The catalog, such as gs://bucket/runs/today/catalog.
         bundle_uri: The model bundle, such as one in the registry.
-        out_uri: The Parquet file of labels to write or resume; without it, one below run_uri.
+        out_uri: The Parquet file of labels to write or resume; {model} and {catalog} in it become
+            the version and digest. Without it, such a file below run_uri.
         overrides: Settings by dotted name, such as {"licence.tmdb_agreement": "2026-17"}.
     """
     make_task(

@@ -53,7 +53,8 @@ def score(catalog_uri: str, bundle_uri: str, labels_uri: str, settings: Settings
     Args:
         catalog_uri: The catalog.
         bundle_uri: The sealed bundle.
-        labels_uri: The Parquet file to write: one row a poster.
+        labels_uri: The Parquet file to write: one row a poster. `{model}` and `{catalog}` in it
+            become the first 12 digits of the bundle's version and the catalog's digest.
         settings: Name the agreements that the terms of posters ask for.
 
     Returns:
@@ -72,6 +73,9 @@ def score(catalog_uri: str, bundle_uri: str, labels_uri: str, settings: Settings
         genres=bundle.info.genres,
         attributions=_check_terms(catalog, settings),
     )
+    names = {"{model}": job.model_version[:12], "{catalog}": job.catalog_digest[:12]}
+    for name, digits in names.items():
+        labels_uri = labels_uri.replace(name, digits)
     labels = LabelFile(labels_uri, job)
     if not labels.finished:
         with stoppable():

@@ -11,7 +11,12 @@ from marquee.cli.options import SET
 def score(
     catalog: str = typer.Option(..., metavar="URI", help="The catalog's folder or URI."),
     bundle: str = typer.Option(..., metavar="BUNDLE", help="The model bundle's folder or URI."),
-    out: str = typer.Option(..., metavar="PARQUET", help="The file of labels to write or resume."),
+    out: str = typer.Option(
+        ...,
+        metavar="PARQUET",
+        help="The file of labels to write or resume; {model} and {catalog} in it become their "
+        "version and digest.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the counts as one JSON object."),
     overrides: list[str] = SET,
 ) -> None:

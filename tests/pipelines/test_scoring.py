@@ -37,7 +37,9 @@ def test_it_gives_what_the_command_gives(tmp_path):
     labels = tmp_path / "labels.parquet"
     settings = Settings.from_dict({"licence": {"tmdb_agreement": "2026-17"}})
     report = score(catalog, str(bundle.folder), str(labels), settings)
-    assert (tmp_path / "run/score/labels.parquet").read_bytes() == labels.read_bytes()
+    name = f"{report.model_version[:12]}-{report.catalog_digest[:12]}.parquet"
+    assert [path.name for path in (tmp_path / "run/score").iterdir()] == [name]
+    assert (tmp_path / "run/score" / name).read_bytes() == labels.read_bytes()
     (metrics,) = (tmp_path / "run/kfp").rglob("executor_output.json")
     found = json.loads(metrics.read_text())["artifacts"]["metrics"]["artifacts"][0]["metadata"]
     assert found == report.scalars()
