@@ -142,9 +142,10 @@ function bar(prediction, genre, probability) {
   fill.style.setProperty("--share", probability);
   const track = make("span", { className: "track" }, fill);
   track.setAttribute("aria-hidden", true);
+  const chosen = prediction.genres.includes(genre);
   return make(
     "li",
-    { className: prediction.genres.includes(genre) ? "chosen" : "" },
+    { className: chosen ? (prediction.unsure ? "guess" : "chosen") : "" },
     make("span", { className: "genre", textContent: genre }),
     track,
     make("span", { className: "percent", textContent: percent(probability) }),

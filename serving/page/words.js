@@ -13,8 +13,8 @@ export const CONFIDENCE = [
 const GUESS = "best guess";
 
 const ERA_SOURCES = {
-  given: "from the year you gave",
-  predicted: "judged by the poster",
+  given: "by its year",
+  predicted: "by its looks",
   none: "",
 };
 

@@ -18,7 +18,7 @@ from serving.page import prefers_html
 FILES = ROOT / "serving/page"
 POSTERS = [encode(noise_poster(number, 120, 180)) for number in range(24)]
 DESKTOP = {"width": 1280, "height": 900}
-WIDTHS = (360, 390, 768, 1280)
+WIDTHS = (360, 768, 1280)
 HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
 EXPLAIN = "**/v1/models/poster-genre:explain"
 NOTES = {"name": "notes.jpg", "mimeType": "image/jpeg", "buffer": b"these are no pixels"}
@@ -181,6 +181,18 @@ def test_the_page_holds_no_inline_code_and_only_relative_urls():
         assert not re.search(r"https?:|innerHTML|eval\(|localStorage", path.read_text()), path.name
 
 
+def test_the_words_are_those_of_the_documentation(page):
+    page.locator("footer summary").click()
+    rows = [row.locator("th, td").all_inner_texts() for row in page.locator("#words tr").all()]
+    documented = re.findall(
+        r"^\| (from \d+%|below) \| (.*) \| (.*) \|$",
+        (ROOT / "docs/web-page.md").read_text(),
+        re.MULTILINE,
+    )
+    assert rows == [list(row) for row in documented]
+    assert len(rows) == 6
+
+
 def test_years_are_limited_as_the_endpoint_limits_them():
     limits = re.search(r'id="year".*? min="(\d+)" max="(\d+)"', (FILES / "index.html").read_text())
     assert [int(limit) for limit in limits.groups()] == [FIRST_YEAR, LAST_YEAR]
@@ -217,7 +229,7 @@ def test_an_unsure_answer_is_said_plainly(page, server):
     read(page, jpeg(find(server, unsure=True)))
     expect(page.locator("#sentence")).to_contain_text("Unsure: none of 4 genres reached")
     assert page.locator("#lines span").all_inner_texts() == ["best guess"]
-    assert page.locator(".bars .chosen .word").all_inner_texts() == ["best guess"]
+    assert page.locator(".bars .guess .word").all_inner_texts() == ["best guess"]
 
 
 def test_a_file_that_is_no_poster_spoils_nothing(page):
@@ -296,7 +308,7 @@ def test_a_year_gives_an_era(page):
     page.get_by_label("Release year").fill("1979")
     page.get_by_role("button", name="Set").click()
     expect(page.locator("#era")).to_have_text("New Hollywood")
-    expect(page.locator("#era-source")).to_have_text("from the year you gave")
+    expect(page.locator("#era-source")).to_have_text("by its year")
 
 
 def test_a_model_that_explains_nothing_still_predicts(page):
