@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from components.train.data import Subset
 from marquee.bundle import Bundle, BundleInfo
 from marquee.engine import Engine
+from marquee.licences import attributions
 from marquee.log import progress
 from marquee.neighbours import FACTS, write_neighbours
 
@@ -22,7 +23,6 @@ def index_posters(
     info: BundleInfo,
     subset: Subset,
     pixels: Iterable[NDArray[np.uint8]],
-    attributions: Iterable[str],
 ) -> None:
     """Write the index of the training posters into a bundle that is about to be sealed.
 
@@ -31,7 +31,6 @@ def index_posters(
         info: What the bundle says of itself.
         subset: The N training posters.
         pixels: They, preprocessed, some at a time [B, H, W, 3].
-        attributions: The sentences that must stand where their facts are shown.
     """
     engine = Engine(Bundle(folder, info))
     embeddings = []
@@ -39,9 +38,10 @@ def index_posters(
         for images in pixels:
             embeddings.append(engine.infer(images, ("embedding",))["embedding"])
             advance(len(images))
-    names = [name for name in FACTS.names if name not in ("poster_id", "genres")]
-    facts = subset.frame[["poster_id"]].merge(subset.catalog.frame(names), validate="one_to_one")
+    names = {*FACTS.names, "label_licences"} - {"genres"}
+    known = subset.catalog.frame(sorted(names))
+    facts = subset.frame[["poster_id"]].merge(known, validate="one_to_one")
     facts["genres"] = [
         [genre for genre, has in zip(info.genres, row, strict=True) if has] for row in subset.labels
     ]
-    write_neighbours(folder, facts, np.concatenate(embeddings), list(attributions))
+    write_neighbours(folder, facts, np.concatenate(embeddings), attributions(facts))

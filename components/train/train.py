@@ -357,7 +357,8 @@ class _Training:
             export(self._model, self._preprocessing, folder)
             write_training_posters(folder, self._posters)
             info = self._with_reduced_precision(folder, info, logits)
-            self._index(folder, info)
+            training = self._subsets[TRAIN]
+            index_posters(folder, info, training, self._pixels(training))
             version = seal(folder, info)
             storage.replace_folder(folder, uri, last=SUMS_FILE)
         return version
@@ -381,11 +382,6 @@ class _Training:
             variants=reduced.variants,
             precision=reduced.default(self._settings.default_precision),
         )
-
-    def _index(self, folder: Path, info: BundleInfo) -> None:
-        training = self._subsets[TRAIN]
-        attributions = self._plan.balance.get("attributions", ())
-        index_posters(folder, info, training, self._pixels(training), attributions)
 
     def _pixels(self, subset: Subset) -> Iterator[NDArray[np.uint8]]:
         posters = Posters(PosterDataset(subset, self._preprocessing), self._settings.workers)

@@ -33,6 +33,7 @@ from marquee.engine import Engine
 from marquee.errors import DataError, DataGateFailed, UsageError
 from marquee.images import Preprocessing, decode, preprocess
 from marquee.lineage import read_training_posters
+from marquee.neighbours import Neighbours
 from marquee.settings import LicenceSettings, Settings
 from marquee.split import SplitPlan
 
@@ -82,6 +83,33 @@ def test_the_bundle_says_what_it_is(drawn_bundles, drawn_catalog):
     assert posters_seen == info.reference_profile["all"]["posters"] > 10
     histogram = info.reference_profile["all"]["genres"]["Horror"]["probability"]
     assert sum(histogram) == posters_seen
+
+
+@pytest.mark.parametrize("name", ["custom_cnn", "vgg16"])
+def test_the_bundle_finds_its_training_posters(name, drawn_bundles, drawn_catalog, drawn_split):
+    bundle, catalog, plan = (
+        load(drawn_bundles[name]), Catalog(drawn_catalog), SplitPlan.read(drawn_split)
+    )  # fmt: skip
+    index = Neighbours.read(str(bundle.folder))
+    trained = plan.ids("train")
+    assert len(index) == len(trained)
+    everything = index.nearest(np.ones(64), len(trained))
+    assert {item.poster_id for item in everything} == set(trained)
+    facts = catalog.frame().set_index("poster_id")
+    for item in everything:
+        row = facts.loc[item.poster_id]
+        assert (item.film_id, item.title, item.year, item.licence) == (
+            row["film_id"], row["title"], row["year"], row["licence"]
+        )  # fmt: skip
+        assert set(item.genres) == set(row["genres"]) & set(bundle.info.genres)
+    # Each poster lies where the served model puts it: nothing but itself is left out there.
+    for poster_id, image in catalog.stream_images(
+        facts.loc[trained[:5]].reset_index()[["poster_id", "part", "shard_offset", "size"]]
+    ):
+        pixels = preprocess(image, bundle.info.preprocessing)
+        embedding = Engine(bundle).infer(pixels[None])["embedding"][0]
+        found = {item.poster_id for item in index.nearest(embedding, len(trained))}
+        assert found == set(trained) - {poster_id}
 
 
 def test_the_same_seed_gives_the_same_weights(drawn_catalog, drawn_split, tmp_path):
@@ -300,6 +328,7 @@ def test_an_agreement_lets_them_train_and_the_bundle_names_them(under_terms, tmp
     assert set(rows["split"]) == {"train", "validation"}
     assert rows.loc[rows["source"] == "tmdb", "licence"].tolist() == [licences.TMDB] * 5
     assert rows["film_id"].notna().all()
+    assert licences.attributions(Catalog(catalog).frame()) == Neighbours.read(bundle).attributions
     assert load(bundle).version
 
 
