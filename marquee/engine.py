@@ -1,7 +1,8 @@
 """The engine: runs a bundle, for evaluation, `marquee predict` and the server alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from marquee.bundle import Bundle
 from marquee.decision import decide
+from marquee.errors import DataError
 from marquee.processes import cpus
 
 OUTPUTS: tuple[str, ...] = ("logits", "embedding", "maps")
@@ -31,6 +33,28 @@ class Prediction:
     """The most probable era; None if the model does not predict it."""
 
 
+Run = Callable[[list[str], NDArray[np.uint8]], Sequence[NDArray[Any]]]
+"""Computes the named outputs for posters [N, H, W, 3]."""
+
+
+def _onnx_runtime(file: Path, threads: int) -> Run:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that spin while they wait take the CPUs that decode the next posters.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return lambda outputs, images: session.run(outputs, {"image": images})
+
+
+RUNTIMES: dict[str, Callable[[Path, int], Run]] = {"onnxruntime": _onnx_runtime}
+"""What a bundle's `engine` names: opens a model file, to be run on so many threads.
+
+OpenVINO was measured beside it (benchmarks/engines.py) and is not needed.
+"""
+
+
 class Engine:
     """Runs a bundle's model.
 
@@ -40,7 +64,7 @@ class Engine:
         threads: CPU threads; as many as there are CPUs for this process without it.
 
     Raises:
-        DataError: The bundle has no such precision.
+        DataError: The bundle has no such precision, or wants an engine that is not here.
     """
 
     def __init__(
@@ -48,15 +72,13 @@ class Engine:
     ) -> None:
         self.bundle = bundle
         self.precision = precision or bundle.info.precision
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cpus()
-        options.inter_op_num_threads = 1
-        # Threads that spin while they wait take the CPUs that decode the next posters.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(bundle.model_file(self.precision)), options, providers=["CPUExecutionProvider"]
-        )
+        if bundle.info.engine not in RUNTIMES:
+            raise DataError(
+                f"the bundle wants the engine {bundle.info.engine!r}",
+                remedy=f"this Marquee has {', '.join(RUNTIMES)}; use a newer one",
+            )
+        runtime = RUNTIMES[bundle.info.engine]
+        self._run = runtime(bundle.model_file(self.precision), threads or cpus())
 
     def infer(
         self, images: NDArray[np.uint8], outputs: Sequence[str] = ("logits", "embedding")
@@ -71,7 +93,7 @@ class Engine:
             The outputs by name: `logits` [N, G], `embedding` [N, 64], `maps` [N, G, h, w], and
             `era` [N, E] if the bundle predicts eras.
         """
-        values = self._session.run(list(outputs), {"image": images})
+        values = self._run(list(outputs), images)
         return dict(zip(outputs, values, strict=True))
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:

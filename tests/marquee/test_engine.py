@@ -70,6 +70,12 @@ def test_neither_batch_size_nor_threads_change_the_answer(bundle, images, size, 
     np.testing.assert_allclose(np.concatenate(given), expected, atol=1e-5)
 
 
+def test_an_engine_that_is_not_here_is_named(tmp_path):
+    bundle = tiny_bundle(tmp_path / "bundle", engine="tensorrt")
+    with pytest.raises(DataError, match="'tensorrt': this Marquee has onnxruntime"):
+        Engine(bundle)
+
+
 def test_a_variant_is_run_by_its_precision(tmp_path, images):
     bundle = tiny_bundle(tmp_path / "bundle", variants={"fp32": MODEL_FILE, "int8": MODEL_FILE})
     assert Engine(bundle, precision="int8").precision == "int8"
