@@ -12,12 +12,13 @@ import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from bundles import tiny_bundle
-from dockerfile import Image, Stage, build, copy_context, parse
+from dockerfile import Container, Image, Stage, build, copy_context, parse
 from helpers import encode, noise_poster
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -221,22 +222,24 @@ MOUNT_POINTS = ("/tmp", "/var/cache/marquee", "/mnt/models", "/etc/marquee", "/r
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """All that the image's list brings, as pip would download it."""
     folder = tmp_path_factory.mktemp("wheels")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:"]
     command += ["--dest", str(folder), "-c", str(ROOT / "constraints.txt"), *listed(), "setuptools"]
     subprocess.run(command, check=True, timeout=500)
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def image(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
+def image(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     folder = tmp_path_factory.mktemp("image")
     context = folder / "context"
     context.mkdir()
     copy_context(ROOT, context)
-    return build(DOCKERFILE, context, folder / "stages", wheels, MOUNT_POINTS)
+    yield build(DOCKERFILE, context, folder / "stages", wheels, MOUNT_POINTS)
+    shutil.rmtree(folder)
 
 
 def size(folder: Path) -> int:
@@ -321,20 +324,30 @@ USERS = {
 }
 
 
+@pytest.fixture
+def start(image: Image, volumes: dict[str, Path | None]) -> Iterator[Callable[..., Container]]:
+    """Starts containers of this test's own: `start(command)`."""
+    containers: list[Container] = []
+
+    def start(command: list[str], of: Image = image, **options: object) -> Container:
+        defaults = {"stdout": subprocess.PIPE, "text": True, "volumes": volumes}
+        containers.append(of.start(command, **(defaults | options)))
+        return containers[-1]
+
+    yield start
+    for container in containers:
+        container.process.kill()
+        container.process.wait()
+
+
 @pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize("user", USERS.values(), ids=USERS)
-def test_it_serves_from_a_read_only_root_and_ends_on_sigterm(image, volumes, tmp_path, user):
+def test_it_serves_from_a_read_only_root_and_ends_on_sigterm(image, start, tmp_path, user):
     log = tmp_path / "log"
     with log.open("w") as stream:
-        container = image.start(
-            [*image.command, "--port", "0", "--records", "/records"],
-            user=user,
-            volumes=volumes,
-            stdout=subprocess.PIPE,
-            stderr=stream,
-            text=True,
-        )
+        arguments = [*image.command, "--port", "0", "--records", "/records"]
+        container = start(arguments, user=user, stderr=stream)
     line = container.process.stdout.readline()
     assert " is ready at " in line, log.read_text()
     port = re.search(r"is ready at http://0\.0\.0\.0:(\d+)", line)[1]
@@ -361,13 +374,8 @@ def test_it_serves_from_a_read_only_root_and_ends_on_sigterm(image, volumes, tmp
 
 @pytest.mark.slow
 @needs_root
-def test_the_receiver_of_payload_logs_starts_and_ends(image, volumes):
-    container = image.start(
-        ["receive", "--records", "/records", "--port", "0"],
-        volumes=volumes,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def test_the_receiver_of_payload_logs_starts_and_ends(start):
+    container = start(["receive", "--records", "/records", "--port", "0"])
     assert container.process.stdout.readline().startswith("the receiver is ready at ")
     container.signal(signal.SIGTERM)
     assert container.process.wait(timeout=30) == 0
@@ -375,25 +383,20 @@ def test_the_receiver_of_payload_logs_starts_and_ends(image, volumes):
 
 @pytest.mark.slow
 @needs_root
-def test_nothing_but_the_volumes_can_be_written(image, volumes):
+def test_nothing_but_the_volumes_can_be_written(image, start):
     shell = Image(image.root, image.env, image.user, entrypoint=["sh", "-c"])
     script = (
         "for f in / /opt/marquee /mnt/models $TMPDIR $MARQUEE_CACHE; do touch $f/x && echo $f; done"
     )
-    container = shell.start([script], volumes=volumes, stdout=subprocess.PIPE, text=True)
+    container = start([script], of=shell)
     written, _ = container.process.communicate()
     assert written.split() == ["/tmp", "/var/cache/marquee"]
 
 
 @pytest.mark.slow
 @needs_root
-def test_a_command_of_another_room_says_what_is_missing(image, volumes):
-    container = image.start(
-        ["pipeline", "compile", "--out", "/tmp/x"],
-        volumes=volumes,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def test_a_command_of_another_room_says_what_is_missing(start):
+    container = start(["pipeline", "compile", "--out", "/tmp/x"], stderr=subprocess.PIPE)
     _, errors = container.process.communicate()
     assert container.process.returncode == 2
     assert "this installation lacks the package" in errors
