@@ -94,7 +94,7 @@ def running(
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 [word.replace("{port}", str(port)) for word in command],
-                env={**os.environ, **(environment or {}), "PORT": str(port)},
+                env=_environment() | dict(environment or {}) | {"PORT": str(port)},
                 cwd=ROOT,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -106,6 +106,11 @@ def running(
         finally:
             if process.poll() is None:
                 server.stop()
+
+
+def _environment() -> dict[str, str]:
+    """Give this process's variables, without what tunes PyTorch's threads for busy machines."""
+    return {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
 
 
 def marquee(bundle: str, *options: str) -> list[str]:

@@ -9,13 +9,14 @@ compared with the engine's first.
 
 import argparse
 import base64
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from benchmarks.load import predict_body
 from benchmarks.posters import read_posters
 from benchmarks.results import FILE, record
 from benchmarks.running import PREDICT, ROOT, Server, marquee, running
-from marquee.bundle import FULL_PRECISION, Bundle
+from marquee.bundle import Bundle
 from marquee.engine import Engine
 from marquee.images import preprocess
 
@@ -40,6 +41,7 @@ _WARM_UP_SECONDS = 3
 _FIRST_ANSWER_SECONDS = 60
 _TOLERANCE = 0.02
 """By how much a probability may differ: batches of another size round differently in int8."""
+_EXPLAIN = "/v1/models/poster-genre:explain"
 _OURS, _TORCH = "**marquee**", "kserve.Model + torch"
 
 
@@ -235,36 +237,56 @@ class Comparison:
     """With 16."""
     loop: list[float]
     """CPU seconds a poster."""
+    explain: list[Turn]
+    """Of our server, with one client that wants the most probable genre explained."""
 
 
 def compare(
     bundle: Bundle, sides: Sequence[Side], posters: Sequence[bytes], rounds: int, seconds: float
 ) -> Comparison:
     """Let all sides serve a bundle, and load them in turn."""
+    size = bundle.info.preprocessing
     engine = Engine(bundle)
-    (said,) = engine.predict(preprocess(posters[0], bundle.info.preprocessing)[np.newaxis])
-    found = Comparison({}, {}, [])
+    said = [engine.predict(preprocess(file, size)[np.newaxis])[0] for file in posters]
+    found = Comparison({}, {}, [], [])
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serving-")))
-        contenders = []
+        contenders, explainer = [], None
         for side in sides:
             command = side.command(bundle)
             server = stack.enter_context(running(command, {"BUNDLE": str(bundle.folder)}))
-            contender = Contender(side, server, scratch / (side.module or "marquee"))
-            contender.requests.mkdir()
-            for number, poster in enumerate(posters):
-                (contender.requests / str(number)).write_bytes(side.body(poster))
-            contender.check(posters[0], said.probabilities)
+            bodies = _write(scratch / (side.module or "marquee"), map(side.body, posters))
+            contender = Contender(side, server, bodies)
+            contender.check(posters[0], said[0].probabilities)
             contender.turn(_CLIENTS, _WARM_UP_SECONDS)
             contenders.append(contender)
+            if side.name == _OURS:
+                asked = map(_explain_body, posters, (prediction.genres[0] for prediction in said))
+                explaining = dataclasses.replace(side, path=_EXPLAIN)
+                explainer = Contender(explaining, server, _write(scratch / "explain", asked))
         for _ in range(rounds):
             for contender in contenders:
                 name = contender.side.name
                 found.alone.setdefault(name, []).append(contender.turn(1, seconds))
                 found.crowd.setdefault(name, []).append(contender.turn(_CLIENTS, seconds))
                 print(name, found.alone[name][-1], found.crowd[name][-1], flush=True)
+            if explainer:
+                found.explain.append(explainer.turn(1, seconds))
             found.loop.append(loop_cpu(bundle, seconds / 2))
     return found
+
+
+def _write(folder: Path, bodies: Iterable[bytes]) -> Path:
+    folder.mkdir()
+    for number, body in enumerate(bodies):
+        (folder / str(number)).write_bytes(body)
+    return folder
+
+
+def _explain_body(poster: bytes, genre: str) -> bytes:
+    document = json.loads(predict_body(poster))
+    document["instances"][0]["genres"] = [genre]
+    return json.dumps(document).encode()
 
 
 def table(found: Comparison) -> list[list[str | float]]:
@@ -347,7 +369,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bundles-") as scratch:
         for bundle in bundles(arguments.bundles, Path(scratch)):
             shipped = bundle.info.precision
-            for precision in arguments.precisions or dict.fromkeys((FULL_PRECISION, shipped)):
+            for precision in arguments.precisions or bundle.info.variants:
                 served = in_precision(bundle, precision, Path(scratch))
                 found = compare(served, sides, posters, arguments.rounds, arguments.seconds)
                 as_shipped = ", as shipped" if precision == shipped else ""
@@ -364,13 +386,21 @@ def main() -> None:
 
 def _note(bundle: Bundle, kind: str, rounds: int, found: Comparison) -> str:
     size = bundle.info.preprocessing
+    explain = ""
+    if found.explain:
+        slow = median(turn.p50_ms for turn in found.explain)
+        ratio = slow / median(turn.p50_ms for turn in found.alone[_OURS])
+        explain = (
+            f" Explaining the most probable genre, predicting included: p50 {slow:.1f} ms at one "
+            f"client, {ratio:.2f} times predicting."
+        )
     return (
         f"{_POSTERS} {kind} posters, stretched to {size.height}x{size.width}; wrk on the same "
         f"cores; medians of {rounds} interleaved turns. All sides but torch run the same model "
         "file by our engine, on as many threads, and decode with marquee.images; torch runs the "
         "weights in fp32. Memory and CPU time are those of all processes of a side, at 16 clients. "
         "The own loop decodes and infers without a server, at the cheaper of batches of 1 and 8: "
-        f"{median(found.loop) * 1000:.1f} CPU ms a poster."
+        f"{median(found.loop) * 1000:.1f} CPU ms a poster.{explain}"
     )
 
 
