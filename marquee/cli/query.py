@@ -27,7 +27,7 @@ def query(
     url: str = typer.Argument(..., metavar="URL", help="The server's address."),
     posters: list[Path] = typer.Argument(..., metavar="POSTER...", help="Image files or folders."),
     token_file: Path | None = typer.Option(
-        None, metavar="FILE", help="A file whose first line is the access token."
+        None, metavar="FILE", help="A file with the access token; of several, the first."
     ),
     host_header: str = typer.Option(
         "", metavar="HOST", help="The model's host, where an ingress is asked by another address."
