@@ -163,6 +163,9 @@ def seal(folder: Path, info: BundleInfo) -> str:
     )
     lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
     (folder / SUMS_FILE).write_text("".join(lines), encoding="utf-8")
+    for name in (*names, SUMS_FILE):
+        # safetensors writes for the owner alone; a server runs as another user.
+        (folder / name).chmod(0o644)
     return Bundle(folder, info).version
 
 

@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,6 +59,17 @@ def family(pid: int | str) -> list[int]:
     except (FileNotFoundError, ProcessLookupError):
         return []
     return [int(tasks[0].name), *(below for child in children for below in family(child))]
+
+
+def end_on_stop() -> None:
+    """Let SIGTERM and Ctrl-C end this process with exit code 0, through its `finally` blocks.
+
+    To be called before slow imports: as process 1 of a container, a process that has no handler
+    yet ignores SIGTERM, and is killed later. uvicorn finishes the requests in flight and raises the
+    signal anew: without a handler that would end the process before its records are written.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
 
 
 @contextmanager

@@ -11,8 +11,6 @@ import asyncio
 import json
 import logging
 import reprlib
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -453,9 +451,6 @@ def receive(records_uri: str, host: str, port: int, announce: Callable[[str], ob
     Raises:
         InfrastructureError: The address cannot be listened on.
     """
-    # As in `serving.server`: uvicorn raises the signal anew, which must not end the process yet.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     with listen(host, port) as listener, PredictionLog(records_uri) as records:
         receiver = Receiver(records)
         config = uvicorn.Config(

@@ -1,9 +1,7 @@
 """KServe's model server with our model in it, on the address we are told."""
 
 import asyncio
-import signal
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -49,10 +47,6 @@ def serve(bundle_uri: str, settings: ServingSettings, announce: Callable[[str], 
         UsageError: The token file cannot be used.
         InfrastructureError: The address cannot be listened on.
     """
-    # uvicorn finishes the requests in flight, then raises the signal anew: by default that would
-    # end the process before the records are written.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     tokens = Tokens(Path(settings.token_file)) if settings.token_file else None
     with PredictionLog(settings.records) if settings.records else nullcontext() as records:
         model = PosterGenreModel(bundle_uri, settings, records)

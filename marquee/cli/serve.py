@@ -2,6 +2,8 @@
 
 import typer
 
+from marquee.processes import end_on_stop
+
 
 def serve(
     bundle: str = typer.Argument(..., metavar="BUNDLE", help="The model bundle's folder or URI."),
@@ -36,6 +38,7 @@ def serve(
     max_request_mb: float = typer.Option(32.0, help="MB a request."),
 ) -> None:
     """Serve a bundle with KServe's model server (v1 and v2 protocol)."""
+    end_on_stop()
     from serving.server import serve as run_server
     from serving.settings import ServingSettings
 

@@ -33,6 +33,10 @@ def test_the_same_content_has_the_same_version(sealed, tmp_path):
     assert tiny_bundle(tmp_path / "run", run="2").version != sealed.version
 
 
+def test_any_user_may_read_a_sealed_bundle(sealed):
+    assert {file.stat().st_mode & 0o777 for file in sealed.folder.iterdir()} == {0o644}
+
+
 def test_an_unknown_precision_is_refused(sealed):
     with pytest.raises(DataError, match="no precision 'int8': use one of: fp32"):
         sealed.model_file("int8")

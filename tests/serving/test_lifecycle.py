@@ -3,9 +3,12 @@
 import base64
 import dataclasses
 import json
+import signal
 import socket
+import subprocess
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -15,6 +18,7 @@ from bundles import tiny_bundle
 from helpers import encode, noise_poster
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from servers import command
 
 from marquee.bundle import MODEL_FILE, Bundle, seal
 from marquee.errors import InfrastructureError
@@ -116,6 +120,18 @@ def test_a_failure_of_ours_is_logged_and_not_told(start, tmp_path):
     log = server.log.read_text()
     assert log.count("Traceback") == 1
     assert "indices element out of data bounds" in log
+
+
+def test_sigterm_while_it_starts(tmp_path):
+    """As process 1 of a container, it would not notice a signal that it has no handler for."""
+    bundle = tiny_bundle(tmp_path / "bundle")
+    process = subprocess.Popen(command(bundle.folder, "--port", 0), stdout=subprocess.PIPE)
+    status = Path(f"/proc/{process.pid}/status")
+    while not int(status.read_text().split("SigCgt:")[1].split()[0], 16) >> signal.SIGTERM - 1 & 1:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=30) == 0
+    assert process.stdout.read() == b"", "it was ready already: its handlers come too late"
 
 
 def test_a_port_that_is_taken(server, refused):
