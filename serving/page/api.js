@@ -96,7 +96,10 @@ async function read(response) {
 async function pause(response, signal, waits) {
   const seconds = Math.min(retryAfter(response.headers.get("Retry-After")), LONGEST_WAIT);
   waits(seconds);
-  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+  await new Promise((resolve) => {
+    setTimeout(resolve, seconds * 1000);
+    signal.addEventListener("abort", resolve, { once: true });
+  });
   signal.throwIfAborted();
 }
 
