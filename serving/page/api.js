@@ -43,10 +43,11 @@ export async function ask(poster, signal, waits) {
   const body = JSON.stringify({ instances: [instance] });
   for (let left = TRIES; ; ) {
     const token = access.token;
+    const asked = verb;
     const start = performance.now();
-    const response = await send(body, token, signal, poster.file);
+    const response = await send(asked, body, token, signal, poster.file);
     if (response.ok) return { ...(await read(response)), milliseconds: performance.now() - start };
-    if (response.status === 501 && verb === "explain") verb = "predict";
+    if (response.status === 501 && asked === "explain") verb = "predict";
     else if (response.status === 503 && --left) await pause(response, signal, waits);
     // Entered meanwhile, for another poster.
     else if (response.status === 401 && token !== access.token) continue;
@@ -63,11 +64,11 @@ async function base64(file) {
   });
 }
 
-async function send(body, token, signal, file) {
+async function send(asked, body, token, signal, file) {
   const headers = { "Content-Type": "application/json" };
   if (token) headers.Authorization = `Bearer ${token}`;
   try {
-    return await fetch(`${MODEL}:${verb}`, {
+    return await fetch(`${MODEL}:${asked}`, {
       method: "POST",
       body,
       headers,
