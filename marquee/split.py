@@ -81,7 +81,8 @@ class SplitPlan:
         """
         task = "\0".join((self.label_set, *self.balance["labels_left_out"]))
         total = hashlib.sha256(f"{task}\n".encode())
-        for poster, split in sorted(zip(self.frame["poster_id"], self.frame["split"], strict=True)):
+        rows = self.frame[["poster_id", "split"]].sort_values("poster_id")
+        for poster, split in zip(rows["poster_id"], rows["split"], strict=True):
             total.update(f"{poster}\0{split}\n".encode())
         return total.hexdigest()
 

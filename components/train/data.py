@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,7 +24,6 @@ from marquee.images import Preprocessing, resize
 from marquee.split import SplitPlan
 
 COLUMNS: tuple[str, ...] = (
-    "genres",
     "era",
     "sha256",
     "brightness",
@@ -43,9 +41,11 @@ class Subset:
 
     catalog: Catalog
     frame: pd.DataFrame
-    """N rows with `COLUMNS`, part, weight, repeats and label_weights."""
+    """N rows with `COLUMNS`, part, weight and repeats."""
     labels: NDArray[np.float32]
     """[N, G] of zeros and ones."""
+    label_weights: NDArray[np.float32]
+    """How much each label counts in the loss [N, G], 0..1."""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -53,17 +53,14 @@ class Subset:
     def take(self, rows: NDArray[np.int64]) -> "Subset":
         """Give some of the posters."""
         frame = self.frame.iloc[rows].reset_index(drop=True)
-        return Subset(self.catalog, frame, self.labels[rows])
+        return Subset(self.catalog, frame, self.labels[rows], self.label_weights[rows])
 
     def beside(self, other: "Subset") -> "Subset":
         """Give these posters and those of another split of the same catalog."""
         frame = pd.concat([self.frame, other.frame], ignore_index=True)
-        return Subset(self.catalog, frame, np.concatenate([self.labels, other.labels]))
-
-    @cached_property
-    def label_weights(self) -> NDArray[np.float32]:
-        """How much each label counts in the loss [N, G], 0..1."""
-        return np.stack(self.frame["label_weights"].tolist()).astype(np.float32)
+        labels = np.concatenate([self.labels, other.labels])
+        weights = np.concatenate([self.label_weights, other.label_weights])
+        return Subset(self.catalog, frame, labels, weights)
 
 
 def read_subset(catalog: Catalog, plan: SplitPlan, split: str) -> Subset:
@@ -74,10 +71,13 @@ def read_subset(catalog: Catalog, plan: SplitPlan, split: str) -> Subset:
         plan: The split plan.
         split: `train`, `validation` or `test`.
     """
-    chosen = plan.frame[plan.frame["split"] == split]
-    columns = (*COLUMNS, *label_columns(plan.genres))
-    frame = chosen.merge(catalog.frame(columns), on="poster_id", validate="one_to_one")
-    return Subset(catalog, frame, label_matrix(frame, plan.genres).astype(np.float32))
+    chosen = plan.frame[plan.frame["split"] == split].drop(columns=["split", "group_id"])
+    told = label_columns(plan.genres)
+    frame = chosen.merge(catalog.frame((*COLUMNS, *told)), on="poster_id", validate="one_to_one")
+    labels = label_matrix(frame, plan.genres).astype(np.float32)
+    weights = np.stack(frame["label_weights"].tolist()).astype(np.float32)
+    # As lists, labels take ten times as much memory, in each process that decodes.
+    return Subset(catalog, frame.drop(columns=["label_weights", *told]), labels, weights)
 
 
 class Regimen:
