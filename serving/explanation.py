@@ -29,8 +29,8 @@ _BATCH = 8
 _SPREAD = 0.8
 """Standard deviation of an overlay's smoothing, in cells of the grid.
 
-A cell's evidence comes from more than its own pixels. Smoothed by .75 to 1 cell, maps tell better
-which pixels matter than as they are: see docs/explanations.md.
+A cell's evidence comes from more than its own pixels: smoothed, maps tell better which ones matter
+(docs/explanations.md has the figures).
 """
 _LEVELS = 64
 _DECIMALS = 6
