@@ -17,6 +17,7 @@ for script, *arguments in (
     ("train_scale",),
     ("engines",),
     ("serving",),
+    ("explanations",),
     ("real_posters", "--genres", "all18", "--arch", "vgg16"),
     ("real_posters", "--genres", "all18", "--arch", "vgg16", "--set", "train.fine_tune_epochs=0"),
     ("real_posters", "--genres", "all18", "--arch", "vgg16", "--set", "balance.split=temporal"),

@@ -32,6 +32,23 @@ class Overloaded(MarqueeError):
         self.seconds = seconds
 
 
+def fitting_batch(poster_seconds: float, run_seconds: float, most: int) -> int:
+    """Give the posters a run that a model of this speed should have.
+
+    Batches save a quick model what a run costs besides its posters. A slow model gains nothing,
+    while each poster more of VGG16 takes 25 MB and makes all others wait.
+
+    Args:
+        poster_seconds: How long a run of one poster takes.
+        run_seconds: How long a run may take.
+        most: The largest batch.
+
+    Returns:
+        1 to `most`.
+    """
+    return max(1, min(most, int(run_seconds / poster_seconds)))
+
+
 @dataclass(frozen=True)
 class _Item:
     pixels: NDArray[np.uint8]

@@ -28,7 +28,7 @@ from marquee.processes import cpus
 from marquee.records import PredictionRecord
 from marquee.registry import FileRegistry
 from serving import v2
-from serving.batching import Batcher
+from serving.batching import Batcher, fitting_batch
 from serving.explanation import Explainer
 from serving.fetch import FetchSettings, PosterFetcher
 from serving.kserve_api import InferRequest, Model
@@ -37,6 +37,9 @@ from serving.posters import Poster, decode_all, fetch_all
 from serving.prediction_log import PredictionLog
 from serving.settings import ServingSettings
 from serving.tracing import Tracing
+
+_WARM_UPS = 3
+"""The first run is slow; of the others the quicker one counts."""
 
 
 class PosterGenreModel(Model):
@@ -73,14 +76,15 @@ class PosterGenreModel(Model):
         settings = self._settings
         # Not `self.engine`: that is KServe's flag for models that start an engine of their own.
         self._runner = Engine(load(self._bundle_uri))
-        self._warm_up()
+        batch = fitting_batch(self._run_seconds(1), settings.run_ms / 1000, settings.max_batch)
+        self._run_seconds(batch)
         self._neighbours = Neighbours.read(self._bundle_uri)
         self._explainer = Explainer(self._runner, self._neighbours)
         registry = settings.registry
         self._purged = FileRegistry(registry).tombstones() if registry else frozenset()
         self.batcher = Batcher(
             self._runner.predict,
-            max_batch=settings.max_batch,
+            max_batch=batch,
             max_wait=settings.max_wait_ms / 1000,
             queue_seconds=settings.queue_seconds,
             observe=lambda *run: self.metrics.run(*run),
@@ -100,10 +104,16 @@ class PosterGenreModel(Model):
         self.ready = True
         return self.ready
 
-    def _warm_up(self) -> None:
+    def _run_seconds(self, posters: int) -> float:
+        """Warm the model up, and tell how long it takes for so many posters."""
         size = self._preprocessing
-        for posters in (1, self._settings.max_batch):
-            self._runner.predict(np.zeros((posters, size.height, size.width, 3), np.uint8))
+        images = np.zeros((posters, size.height, size.width, 3), np.uint8)
+        seconds = []
+        for _ in range(_WARM_UPS):
+            start = time.perf_counter()
+            self._runner.predict(images)
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
 
     async def close(self) -> None:
         """End what runs beside the requests."""
@@ -217,7 +227,9 @@ class PosterGenreModel(Model):
 
     async def _decoded(self, instances: list[Instance]) -> list[Poster]:
         with self._stage("decode"):
-            return await self._on_thread(decode_all, instances, self._preprocessing)
+            return await self._on_thread(
+                decode_all, instances, self._preprocessing, self._records is not None
+            )
 
     async def _on_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         # KServe runs handlers on the event loop, which must stay free.
@@ -259,6 +271,7 @@ class PosterGenreModel(Model):
         now: datetime,
         latency_ms: float,
     ) -> PredictionRecord:
+        assert poster.attributes is not None, "posters are measured where they are recorded"
         era, era_source = poster.instance.era(prediction.era)
         width, height = poster.size
         return PredictionRecord(

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from serving.batching import Batcher, Overloaded
+from serving.batching import Batcher, Overloaded, fitting_batch
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
@@ -161,3 +161,10 @@ def test_a_fast_model_may_have_a_longer_queue(model, make):
     asyncio.run(batcher.predict([image(1)]))
     with batcher.admit(6):
         batcher.check(50)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "posters"), [(0.1, 8), (12.5, 8), (13, 7), (40, 2), (60, 1), (500, 1)]
+)
+def test_a_slow_model_gets_small_batches(milliseconds, posters):
+    assert fitting_batch(milliseconds / 1000, run_seconds=0.1, most=8) == posters

@@ -34,7 +34,7 @@ def body(count=1, **fields):
 
 
 def post_slowly(server, content, between):
-    """Send a request in two halves; call `between` amid them."""
+    """Send a request in two halves; call `between` amid them; read until the server hangs up."""
     host, port = server.url.removeprefix("http://").split(":")
     head = f"POST /v1/models/poster-genre:predict HTTP/1.1\r\nHost: {host}\r\n"
     head += f"Content-Length: {len(content)}\r\n\r\n"
@@ -44,7 +44,7 @@ def post_slowly(server, content, between):
         between()
         time.sleep(0.3)
         client.sendall(content[1000:])
-        return client.recv(1 << 16)
+        return b"".join(iter(lambda: client.recv(1 << 16), b""))
 
 
 def test_sigterm_lets_requests_finish_and_writes_the_records(start, tmp_path):
