@@ -256,7 +256,7 @@ class PosterDataset(Dataset[Tensor | MarqueeError]):
         else:
             random = random_for(self._augment_seed, turn.epoch, poster_id, turn.copy)
             pixels = augment(image, self._preprocessing, random)
-        return torch.from_numpy(pixels[:, ::-1].copy() if self._mirrored else pixels.copy())
+        return torch.from_numpy(pixels[:, ::-1].copy() if self._mirrored else pixels)
 
     def _image(self, row: int) -> tuple[str, NDArray[np.uint8]]:
         poster_id, part, offset, size, sha256 = (column[row] for column in self._places)
@@ -369,4 +369,4 @@ def augment(
         small = small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for enhance in (ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Brightness):
         small = enhance(small).enhance(random.uniform(0.8, 1.2))
-    return np.asarray(small, dtype=np.uint8)
+    return np.array(small, dtype=np.uint8)
