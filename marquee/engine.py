@@ -51,7 +51,7 @@ def _onnx_runtime(file: Path, threads: int) -> Run:
 RUNTIMES: dict[str, Callable[[Path, int], Run]] = {"onnxruntime": _onnx_runtime}
 """What a bundle's `engine` names: opens a model file, to be run on so many threads.
 
-OpenVINO was measured beside it (benchmarks/engines.py) and is not needed.
+benchmarks/engines.py compares it with OpenVINO.
 """
 
 
