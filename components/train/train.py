@@ -186,7 +186,7 @@ class _Training:
         self._order, self._settings, self._world = order, settings, processes
         torch.manual_seed(settings.seed)
         torch.set_num_threads(processes.cores)
-        self._plan, self._posters, self._subsets = _read(order, licence)
+        self._plan, self._subsets = _read(order, licence)
         genres = len(self._plan.genres)
         build = architecture(order.architecture).build
         model = build(genres, settings, order.weights).to(processes.device)
@@ -355,9 +355,10 @@ class _Training:
             folder = scratch / "bundle"
             folder.mkdir()
             export(self._model, self._preprocessing, folder)
-            write_training_posters(folder, self._posters)
-            info = self._with_reduced_precision(folder, info, logits)
             training = self._subsets[TRAIN]
+            posters = _with_origin(training.catalog, self._plan)
+            write_training_posters(folder, posters[posters["split"].isin(self._subsets)])
+            info = self._with_reduced_precision(folder, info, logits)
             index_posters(folder, info, training, self._pixels(training))
             version = seal(folder, info)
             storage.replace_folder(folder, uri, last=SUMS_FILE)
@@ -405,10 +406,8 @@ def _warn_of_missing_genres(subset: Subset, plan: SplitPlan) -> None:
         )
 
 
-def _read(
-    order: Order, licence: LicenceSettings
-) -> tuple[SplitPlan, pd.DataFrame, dict[str, Subset]]:
-    """Read the plan, where the posters that train come from, and the posters."""
+def _read(order: Order, licence: LicenceSettings) -> tuple[SplitPlan, dict[str, Subset]]:
+    """Read the plan and the posters, if the terms of all allow training."""
     catalog, plan = Catalog(order.catalog_uri), SplitPlan.read(order.split_uri)
     if plan.balance["catalog_digest"] != catalog.manifest.digest:
         raise DataError(
@@ -417,9 +416,7 @@ def _read(
             f"{catalog.manifest.digest[:12]}",
             remedy="run `marquee balance` again",
         )
-    provenance = catalog.frame(["film_id", "source", *LICENCE_COLUMNS])
-    posters = plan.frame[["poster_id", "split"]].merge(provenance, on="poster_id")
-    check_training_use(posters, licence)
+    check_training_use(_with_origin(catalog, plan), licence)
     subsets = {split: read_subset(catalog, plan, split) for split in (TRAIN, VALIDATION)}
     for split, subset in subsets.items():
         if len(subset) < _FEWEST_POSTERS:
@@ -427,7 +424,13 @@ def _read(
                 f"the split {split} has {len(subset)} posters, fewer than {_FEWEST_POSTERS}",
                 remedy=f"bring more posters, or raise balance.{split}",
             )
-    return plan, posters[posters["split"].isin(subsets)], subsets
+    return plan, subsets
+
+
+def _with_origin(catalog: Catalog, plan: SplitPlan) -> pd.DataFrame:
+    """Give all posters of the plan, with where they come from and what their terms are."""
+    origin = catalog.frame(["film_id", "source", *LICENCE_COLUMNS])
+    return plan.frame[["poster_id", "split"]].merge(origin, on="poster_id")
 
 
 def _environment(settings: TrainSettings, weights: str) -> dict[str, str]:
