@@ -5,17 +5,16 @@ import json
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import requests
 
 from marquee import __version__
-from marquee.endpoint import MODEL_NAME
+from marquee.endpoint import MODEL_NAME, parse_tokens
 from marquee.errors import InfrastructureError, MarqueeError, UsageError
+from marquee.retry_after import retry_after
 
 _TIMEOUTS = (5.0, 120.0)
 """Seconds to connect, and to wait for an answer."""
@@ -116,7 +115,7 @@ class Client:
             response = self._send(url, body)
             if response.status_code not in _TOO_BUSY:
                 return response
-            asked = _retry_after(response.headers)
+            asked = retry_after(response.headers)
             # Jitter, or all who were told to wait would be back at the same moment.
             wait = (pause if asked is None else asked) * random.uniform(1, 1.2)
             if time.monotonic() + wait > deadline:
@@ -198,10 +197,9 @@ def first_token(path: Path) -> str:
         UsageError: It cannot be read, or holds no token.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        tokens = parse_tokens(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"no token from {path} ({error})", remedy="check --token-file") from None
-    tokens = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not tokens:
         raise UsageError(f"{path} holds no token", remedy="write one a line into it")
     return tokens[0]
@@ -234,18 +232,6 @@ def _reason(response: requests.Response) -> str:
     document = _json(response)
     reason = document.get("error") if isinstance(document, dict) else None
     return reason if isinstance(reason, str) else ""
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read `Retry-After`, in seconds or as a date, as seconds from now."""
-    text = headers.get("Retry-After", "").strip()
-    if text.isdigit():
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _cause(error: Exception) -> str:

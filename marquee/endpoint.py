@@ -191,6 +191,18 @@ def _parse_text(index: int, name: str, document: dict[str, Any]) -> str | None:
     return value
 
 
+def parse_tokens(text: str) -> list[str]:
+    """Read a file of access tokens, as the server and its clients have it.
+
+    Args:
+        text: One token a line; `#` begins a comment.
+
+    Returns:
+        The tokens in their order.
+    """
+    return [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+
+
 def answer(
     instance: Instance, prediction: Prediction, prediction_id: str, model_version: str
 ) -> dict[str, Any]:

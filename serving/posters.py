@@ -51,7 +51,8 @@ async def fetch_all(fetcher: PosterFetcher | None, instances: list[Instance]) ->
         raise InvalidInstance(
             places[0], "this server fetches no posters", 'send "image": {"b64": "..."}'
         )
-    if fetcher.fetching + len(places) > max(_MOST_FETCHES, len(places)):
+    # A request of more than that is served when nobody else fetches.
+    if fetcher.fetching and fetcher.fetching + len(places) > _MOST_FETCHES:
         raise Overloaded(1)
     images = await asyncio.gather(
         *(fetcher.fetch(str(instances[index].url)) for index in places), return_exceptions=True

@@ -5,6 +5,7 @@ import hmac
 import logging
 from pathlib import Path
 
+from marquee.endpoint import parse_tokens
 from marquee.errors import DataError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -64,8 +65,7 @@ class Tokens:
         stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
         if stamp == self._stamp:
             return
-        lines = self._path.read_text(encoding="utf-8").splitlines()
-        tokens = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        tokens = parse_tokens(self._path.read_text(encoding="utf-8"))
         if not tokens:
             raise DataError("it holds no token")
         self._digests = tuple(map(_digest, tokens))

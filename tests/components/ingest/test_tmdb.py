@@ -20,7 +20,7 @@ from components.ingest.sources import make_source, plan
 from components.ingest.sources.tmdb import choose_poster, slices
 from components.ingest.sources.tmdb.api import TmdbApi, licence_of, read_token
 from components.ingest.sources.tmdb.images import ImageHost
-from components.ingest.sources.tmdb.retry import Pacer, is_temporary, retry_after
+from components.ingest.sources.tmdb.retry import Pacer, is_temporary
 from components.ingest.tmdb_server.server import TmdbServer
 from marquee import licences
 from marquee.catalog import Catalog
@@ -31,6 +31,7 @@ from marquee.errors import (
     InvalidImage,
     UsageError,
 )
+from marquee.retry_after import retry_after
 from marquee.settings import Settings, TmdbSettings
 
 FILMS = 90

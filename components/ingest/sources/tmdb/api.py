@@ -20,10 +20,10 @@ from components.ingest.sources.tmdb.retry import (
     Throttled,
     is_temporary,
     policy,
-    retry_after,
 )
 from marquee import __version__, licences
 from marquee.errors import DataError, InfrastructureError, UsageError
+from marquee.retry_after import retry_after
 from marquee.settings import TmdbSettings
 
 logger = logging.getLogger(__name__)

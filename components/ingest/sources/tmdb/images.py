@@ -17,9 +17,9 @@ from components.ingest.sources.tmdb.retry import (
     TemporaryError,
     Throttled,
     policy,
-    retry_after,
 )
 from marquee.errors import InfrastructureError, InvalidImage, MarqueeError
+from marquee.retry_after import retry_after
 from marquee.settings import TmdbSettings
 
 _LARGEST = 32 * 2**20

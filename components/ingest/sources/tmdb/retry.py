@@ -2,9 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
@@ -86,23 +83,3 @@ def _wait(patience: float, state: tenacity.RetryCallState) -> float:
         asked = min(asked, patience / 4)
     # Jitter, or all who were told to wait would be back at the same moment.
     return float(_backoff(state)) if asked is None else asked + _backoff(state) / 10
-
-
-def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
-    """Read `Retry-After`, in seconds or as a date.
-
-    Args:
-        headers: An answer's headers.
-        now: The clock (seconds since 1970).
-
-    Returns:
-        Seconds to wait, or None if the server does not say.
-    """
-    text = headers.get("Retry-After", "").strip()
-    if text.isdigit():
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, moment.astimezone(UTC).timestamp() - now())
