@@ -8,7 +8,7 @@ from pathlib import Path
 
 from marquee.processes import family
 
-_EVERY = 0.05
+_EVERY = 0.1
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Run:
 
     seconds: float
     peak_mb: float
-    """The most anonymous memory (RssAnon, MB) that all its processes held together."""
+    """The most anonymous memory (MB) that all its processes held together (`together`)."""
     largest_mb: float
-    """The most that one process held."""
+    """The most that one process held (RssAnon)."""
 
 
 def rss_anon(pid: int) -> int:
@@ -29,6 +29,21 @@ def rss_anon(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+
+
+def together(pid: int) -> int:
+    """Give the anonymous memory in KiB of a process and all below it; 0 if it has ended.
+
+    What forked processes share counts once (Pss_Anon): RssAnon would count it in each of them.
+    """
+    total = 0
+    for member in family(pid):
+        try:
+            lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss_Anon"))
+    return total
 
 
 def watch(command: Sequence[str], **options: object) -> Run:
@@ -45,8 +60,8 @@ def watch(command: Sequence[str], **options: object) -> Run:
     process = subprocess.Popen(command, **options)  # type: ignore[call-overload]
     peak = largest = 0
     while process.poll() is None:
-        held = [rss_anon(pid) for pid in family(process.pid)]
-        peak, largest = max(peak, sum(held)), max(largest, *held, 0)
+        peak = max(peak, together(process.pid))
+        largest = max(largest, *(rss_anon(pid) for pid in family(process.pid)), 0)
         time.sleep(_EVERY)
     if process.returncode:
         raise SystemExit(process.returncode)

@@ -172,7 +172,7 @@ def compare(films: int, concurrency: int, cache: Path, scratch: Path) -> None:
     record(
         "Poster stage",
         f"python -m benchmarks.poster_stage --films {films} --concurrency {concurrency}",
-        ["", "posters", "seconds", "posters/s", "peak RssAnon, MB", "speed / img2dataset"],
+        ["", "posters", "seconds", "posters/s", "peak memory, MB", "speed / img2dataset"],
         rows,
         f"Whole commands, start included, in turn, {concurrency} connections; the server runs on "
         "the same cores. Marquee also hashes and measures each poster. Memory is that of all "

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.memory import rss_anon
+from benchmarks.memory import together
 from marquee.processes import family
 
 ROOT = Path(__file__).parents[1]
@@ -37,8 +37,8 @@ class Server:
         return sum(_cpu_seconds(pid) for pid in family(self.process.pid))
 
     def memory_mb(self) -> float:
-        """Give the anonymous memory (RssAnon) that its processes hold together."""
-        return sum(rss_anon(pid) for pid in family(self.process.pid)) / 1024
+        """Give the anonymous memory that its processes hold together."""
+        return together(self.process.pid) / 1024
 
     def wait_until_ready(self) -> None:
         """Wait until it listens; that it answers is for its first requests to show.

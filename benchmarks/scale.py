@@ -75,7 +75,7 @@ def main() -> None:
             "kB a row more",
         ],
         rows,
-        "Peak anonymous memory (RssAnon) of all processes of a command together, the server's not "
+        "Peak anonymous memory (Pss_Anon) of all processes of a command together, the server's not "
         "counted; it draws the posters (w92) while ingestion runs, on the same cores.",
     )
 

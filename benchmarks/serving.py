@@ -149,7 +149,7 @@ class Turn:
     cpu_seconds: float
     """The server's CPU time a poster."""
     memory_mb: float
-    """The most anonymous memory (RssAnon) of all its processes together."""
+    """The most anonymous memory of all its processes together."""
 
 
 @dataclass
@@ -326,7 +326,7 @@ _COLUMNS = (
     "posters/s, 16 clients",
     "p50 ms, 1 client",
     "p99 ms, 1 client",
-    "RssAnon, MB",
+    "memory, MB",
     "CPU ms a poster",
     "posters/s / best peer's",
     "p50 / best peer's",
@@ -398,7 +398,8 @@ def _note(bundle: Bundle, kind: str, rounds: int, found: Comparison) -> str:
         f"{_POSTERS} {kind} posters, stretched to {size.height}x{size.width}; wrk on the same "
         f"cores; medians of {rounds} interleaved turns. All sides but torch run the same model "
         "file by our engine, on as many threads, and decode with marquee.images; torch runs the "
-        "weights in fp32. Memory and CPU time are those of all processes of a side, at 16 clients. "
+        "weights in fp32. Memory (anonymous, what processes share counted once) and CPU "
+        "time are those of all processes of a side, at 16 clients. "
         "The own loop decodes and infers without a server, at the cheaper of batches of 1 and 8: "
         f"{median(found.loop) * 1000:.1f} CPU ms a poster.{explain}"
     )

@@ -57,8 +57,8 @@ def main() -> None:
         f"python -m benchmarks.train_scale --films {few},{many}",
         ["step", f"s, {few:,}", f"s, {many:,}", f"MB, {few:,}", f"MB, {many:,}", "more memory"],
         rows,
-        "custom_cnn with its defaults. Peak anonymous memory (RssAnon) of all processes of a "
-        "command together.",
+        "custom_cnn with its defaults. Peak anonymous memory of all processes of a command "
+        "together; what forked ones share counts once (Pss_Anon).",
     )
 
 

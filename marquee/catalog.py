@@ -18,7 +18,6 @@ import json
 import struct
 import tarfile
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -293,6 +292,10 @@ class Catalog:
     def __len__(self) -> int:
         return self.manifest.rows
 
+    @cached_property
+    def _ranges(self) -> storage.Ranges:
+        return storage.Ranges()
+
     def frame(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Read the rows, sorted by poster_id, superseded ones left out.
 
@@ -344,7 +347,7 @@ class Catalog:
             shard_offset: Where it starts in the shard (bytes).
             size: Its length (bytes).
         """
-        return storage.read_bytes(self.shard_uri(part), shard_offset, shard_offset + size)
+        return self._ranges.read(self.shard_uri(part), shard_offset, shard_offset + size)
 
     def read_poster(
         self, poster_id: str, part: str, shard_offset: int, size: int, sha256: str
@@ -364,8 +367,10 @@ class Catalog:
         Raises:
             DataError: As `pixels`; or the shard is missing.
         """
-        with self._shard_of(poster_id, part):
+        try:
             data = self.read_image(part, shard_offset, size)
+        except FileNotFoundError:
+            raise self._without_shard(poster_id, part) from None
         return self.pixels(poster_id, part, sha256, data)
 
     def pixels(self, poster_id: str, part: str, sha256: str, data: bytes) -> NDArray[np.uint8]:
@@ -398,16 +403,11 @@ class Catalog:
                 remedy="ingest again into a new catalog; its quarantine takes such posters",
             ) from error
 
-    @contextmanager
-    def _shard_of(self, poster_id: str, part: str) -> Iterator[None]:
-        """Say whose shard it is that is missing."""
-        try:
-            yield
-        except FileNotFoundError:
-            raise PartMissing(
-                f"{self.shard_uri(part)}, which holds the poster {poster_id}, is missing",
-                remedy=_RESTORE,
-            ) from None
+    def _without_shard(self, poster_id: str, part: str) -> PartMissing:
+        return PartMissing(
+            f"{self.shard_uri(part)}, which holds the poster {poster_id}, is missing",
+            remedy=_RESTORE,
+        )
 
     def stream_images(self, frame: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
         """Read posters shard by shard, front to back, holding one at a time.
@@ -422,14 +422,14 @@ class Catalog:
             DataError: A shard is missing.
         """
         for part, rows in frame.groupby("part", sort=False):
-            ordered, uri = rows.sort_values("shard_offset"), self.shard_uri(str(part))
-            first = ordered["poster_id"].iloc[0]
-            with self._shard_of(first, str(part)), storage.open_binary(uri) as stream:
-                for poster_id, offset, size in ordered[
-                    ["poster_id", "shard_offset", "size"]
-                ].itertuples(index=False):
-                    stream.seek(offset)
-                    yield poster_id, stream.read(size)
+            ordered = rows.sort_values("shard_offset")[["poster_id", "shard_offset", "size"]]
+            try:
+                with storage.open_binary(self.shard_uri(str(part))) as stream:
+                    for poster_id, offset, size in ordered.itertuples(index=False):
+                        stream.seek(offset)
+                        yield poster_id, stream.read(size)
+            except FileNotFoundError:
+                raise self._without_shard(ordered["poster_id"].iloc[0], str(part)) from None
 
     def shard_uri(self, part: str) -> str:
         """Give the place of a part's posters."""

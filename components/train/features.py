@@ -219,7 +219,8 @@ class FrozenPart:
         if self._below:
             return Features(self._below.view(subset, mirrored))
         # No process beside the network: decoding is a hundredth of the work.
-        return Posters(PosterDataset(subset, self._preprocessing, mirrored=mirrored), workers=0)
+        dataset = PosterDataset(subset, self._preprocessing, mirrored=mirrored)
+        return Posters(dataset, workers=0, most=_BATCH)
 
 
 def varied_features(frozen: FrozenPart, subset: Subset, settings: TrainSettings) -> VariedFeatures:

@@ -94,7 +94,7 @@ class Trainer:
         self._trainable = [weight for group in task.groups for weight in group["params"]]
         rate = settings.learning_rate
         self._optimizer = torch.optim.AdamW(
-            [{**group, "lr": rate * group["scale"]} for group in task.groups], lr=rate
+            [{**group, "lr": rate * group["scale"]} for group in task.groups], lr=rate, fused=True
         )
         self._turns = Turns(task.regimen, settings.batch_size, settings.accumulate, world)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -102,7 +102,7 @@ class Trainer:
         )
         self._scaler = scaler(world.device, settings.precision)
         self._average = AveragedModel(
-            task.module, avg_fn=_moving_average(settings.ema), use_buffers=True
+            task.module, multi_avg_fn=_moving_average(settings.ema), use_buffers=True
         )
         self._targets = Targets(task.train, task.regimen, world.device)
         self._history = History()
@@ -343,14 +343,18 @@ def _set_random_state(states: list[Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(states[1], device)
 
 
-def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+_Tensors = list[Tensor] | tuple[Tensor, ...]
+
+
+def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
     """Average exponentially, over few steps at first; a decay of 0 follows the weights."""
 
-    def average(kept: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
-        if not kept.is_floating_point():
-            return current
+    def average(kept: _Tensors, current: _Tensors, updates: Tensor | int) -> None:
+        if not kept[0].is_floating_point():
+            torch._foreach_copy_(kept, current)
+            return
         count = int(updates)
-        return torch.lerp(current, kept, min(decay, (1 + count) / (10 + count)))
+        torch._foreach_lerp_(kept, current, 1 - min(decay, (1 + count) / (10 + count)))
 
     return average
 

@@ -277,10 +277,8 @@ class _Training:
         # What computes features has no process beside it.
         torch.set_num_threads(self._world.cores)
         inputs = self._inputs(phase, frozen)
-        # Splitting a head over threads, or a network over more threads than there are cores beside
-        # the processes that decode, costs more than it saves.
-        busy = 0 if frozen else phase.settings.workers
-        torch.set_num_threads(1 if whole else max(1, self._world.cores - busy))
+        # Splitting a head over threads costs more than it saves.
+        torch.set_num_threads(1 if whole else self._world.cores)
         part = self._model.trained_part(phase.frozen)
         task = Task(
             module=part,
@@ -309,6 +307,7 @@ class _Training:
                 split: Posters(
                     PosterDataset(self._subsets[split], self._preprocessing, seed),
                     phase.settings.workers,
+                    phase.settings.batch_size,
                 )
                 for split, seed in ((TRAIN, phase.settings.seed), (VALIDATION, None))
             }
@@ -385,7 +384,8 @@ class _Training:
         )
 
     def _pixels(self, subset: Subset) -> Iterator[NDArray[np.uint8]]:
-        posters = Posters(PosterDataset(subset, self._preprocessing), self._settings.workers)
+        dataset = PosterDataset(subset, self._preprocessing)
+        posters = Posters(dataset, self._settings.workers, _BATCH)
         rows = range(len(subset))
         turns = [[Turn(row) for row in rows[n : n + _BATCH]] for n in rows[::_BATCH]]
         return (batch.numpy() for batch in posters.batches(turns))

@@ -25,6 +25,19 @@ def test_what_is_written_is_read_whole_and_by_range(place):
     assert storage.list_files(place) == ["deep/file.bin"]
 
 
+def test_ranges_are_read_from_more_files_than_stay_open(place):
+    uris = [storage.join(place, f"{number}.bin") for number in range(storage._OPEN_FILES + 2)]
+    for number, uri in enumerate(uris):
+        storage.write_bytes(uri, b"%04d" % number)
+    ranges = storage.Ranges()
+    for _ in range(2):
+        found = [ranges.read(uri, 1, 4) for uri in uris]
+        assert found == [b"%03d" % number for number in range(len(uris))]
+    assert ranges.read(uris[0], 2, 9) == b"00"
+    with pytest.raises(FileNotFoundError):
+        ranges.read(storage.join(place, "nothing"), 0, 1)
+
+
 def test_a_missing_file_is_not_found(place):
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(storage.join(place, "nothing"))

@@ -259,9 +259,12 @@ def test_the_learning_rate_rises_and_falls():
 
 @pytest.mark.parametrize(("decay", "updates", "kept"), [(0.9, 1000, 0.9), (0.9, 0, 0.1), (0, 9, 0)])
 def test_the_moving_average_is_short_at_first(decay, updates, kept):
+    averages, counters = [torch.tensor([1.0])], [torch.tensor([1])]
     average = loop._moving_average(decay)
-    found = average(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor(updates))
-    assert found.item() == pytest.approx(kept)
+    average(averages, [torch.tensor([0.0])], torch.tensor(updates))
+    average(counters, [torch.tensor([5])], torch.tensor(updates))
+    assert averages[0].item() == pytest.approx(kept)
+    assert counters[0].item() == 5
 
 
 def test_gradients_are_clipped(order, monkeypatch):

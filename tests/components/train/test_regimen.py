@@ -147,7 +147,7 @@ def test_a_poster_comes_as_it_is_for_validation(plans, drawn_catalog):
     row = subset.frame.iloc[3]
     data = catalog.read_image(row["part"], row["shard_offset"], row["size"])
     for workers in (0, 1):
-        posters = Posters(PosterDataset(subset, size), workers)
+        posters = Posters(PosterDataset(subset, size), workers, most=2)
         first, second = posters.batches([[Turn(3), Turn(1)], [Turn(3, 5)]])
         assert first.shape == (2, 48, 32, 3)
         assert np.array_equal(first[0], preprocess(data, size))

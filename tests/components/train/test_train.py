@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import encode, noise_poster
+from PIL import Image, ImageEnhance
 from safetensors.torch import load_file, save_file
 
 from components.train.architectures import (
@@ -21,7 +22,7 @@ from components.train.architectures import (
     phases,
 )
 from components.train.cross_validation import CrossValidation
-from components.train.data import Turn, augment, random_for, read_subset
+from components.train.data import Turn, augment, random_for, read_subset, recolour
 from components.train.features import FrozenPart, VariedFeatures, View
 from components.train.settings import TrainSettings, resolve_settings
 from components.train.train import Order, train
@@ -264,6 +265,19 @@ def test_augmentation_follows_seed_epoch_and_poster():
     assert np.array_equal(varied(0, 1, "a"), varied(0, 1, "a"))
     for other in ((1, 1, "a"), (0, 2, "a"), (0, 1, "b")):
         assert not np.array_equal(varied(0, 1, "a"), varied(*other))
+
+
+@pytest.mark.parametrize("shares", [(0.8, 1, 1), (1, 0.8, 1), (1, 1, 0.8), (0.9, 1.2, 0.85)])
+def test_colours_are_varied_as_pillow_does(shares):
+    # Neither pure white nor black: Pillow cuts off what is beyond them after each step.
+    pixels = np.random.default_rng(1).integers(50, 190, (30, 20, 3), dtype=np.uint8)
+    wanted = Image.fromarray(pixels)
+    enhancers = (ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Brightness)
+    for enhance, share in zip(enhancers, shares, strict=True):
+        wanted = enhance(wanted).enhance(share)
+    differences = recolour(pixels, *shares).astype(int) - np.asarray(wanted).astype(int)
+    assert np.abs(differences).max() <= 3
+    assert np.abs(pixels.astype(int) - np.asarray(wanted)).max() > 10
 
 
 def test_a_plan_of_another_state_of_the_catalog_is_refused(drawn_catalog, drawn_split, tmp_path):
