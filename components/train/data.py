@@ -304,6 +304,9 @@ class Posters:
             # Of its own: the state of the global one is that of the training.
             generator=torch.Generator(),
         )
+        if workers:
+            # Forked now, while this process is small: each would keep what it changes later.
+            iter(self._loader)
 
     def batches(self, turns: Sequence[Sequence[Turn]]) -> Generator[Tensor, None, None]:
         """Give the posters [B, H, W, 3] of each batch.
