@@ -113,8 +113,10 @@ class Ranges:
         """
         if not is_local(uri):
             return read_bytes(uri, start, end)
-        # Processes that are forked share the file, but no position in it.
-        return os.pread(self._opened(uri).fileno(), end - start, start)
+        # Held by name: another thread may drop it from the cache. Forked processes share the file,
+        # but no position in it.
+        file = self._opened(uri)
+        return os.pread(file.fileno(), end - start, start)
 
 
 def _open_unbuffered(uri: str) -> io.FileIO:
