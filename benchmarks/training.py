@@ -165,8 +165,8 @@ def main() -> None:
             "loader": (lambda: bare_images(data, size), lambda: our_loader(subset, size)),
         }
         rows: list[list[str | float]] = []
-        for name, (other, marquee) in pairs.items():
-            found = list(in_turn(arguments.rounds, other, marquee))
+        for name, pair in pairs.items():
+            found = list(in_turn(arguments.rounds, *pair))
             ratios = [mine / other for other, mine in found]
             rows.append(
                 [

@@ -274,11 +274,12 @@ class _Training:
     ) -> NDArray[np.float32]:
         """Train a part of the network; give the outputs [N, ...] for the validation posters."""
         whole = phase.frozen == len(self._model.backbone)
-        # What computes features has no process beside it.
+        # Not those of the phase before.
         torch.set_num_threads(self._world.cores)
         inputs = self._inputs(phase, frozen)
-        # Splitting a head over threads costs more than it saves.
-        torch.set_num_threads(1 if whole else self._world.cores)
+        if whole:
+            # Splitting a head over threads costs more than it saves.
+            torch.set_num_threads(1)
         part = self._model.trained_part(phase.frozen)
         task = Task(
             module=part,

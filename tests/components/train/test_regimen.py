@@ -154,6 +154,23 @@ def test_a_poster_comes_as_it_is_for_validation(plans, drawn_catalog):
         assert np.array_equal(first[0], second[0])
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_come_whole_and_in_order_however_often_their_room_is_used(
+    plans, drawn_catalog, workers
+):
+    subset = read_subset(Catalog(drawn_catalog), plans["none"], "train")
+    dataset = PosterDataset(subset, Preprocessing(height=48, width=32), augment_seed=0)
+    turns = [[Turn(n, n), Turn((5 * n) % 20, n, 1), Turn(3)][: 1 + n % 3] for n in range(20)]
+    posters = Posters(dataset, workers, most=3)
+    assert len(turns) > 2 * len(posters._slots)
+    for stop in (4, len(turns)):  # the first reading is given up while posters are decoded ahead
+        reading = posters.batches(turns)
+        kept = [next(reading) for _ in range(stop)]
+        reading.close()
+        for batch, found in zip(turns, kept, strict=False):
+            assert np.array_equal(found, np.stack([dataset[turn] for turn in batch]))
+
+
 def settings_of(**changes):
     return resolve_settings("custom_cnn", Settings(train={"label_smoothing": 0.0, **changes}))
 
