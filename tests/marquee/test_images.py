@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -161,6 +163,87 @@ def test_jpegs_are_decoded_to_the_pixels_that_pillow_gives(name):
     data = JPEGS[name]
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     assert np.array_equal(decode(data), expected)
+
+
+def _several(mode="RGB"):
+    """More rows than are converted at a time, and each another colour."""
+    rows = np.random.default_rng(1).integers(0, 256, (600, 20, 4), dtype=np.uint8)
+    return Image.fromarray(rows, "RGBA").convert(mode)
+
+
+def _animated():
+    return encode(_photo_image(2), "WEBP", save_all=True, append_images=[_photo_image(3)])
+
+
+def _photo_image(number):
+    return noise_poster(number, 93, 131)
+
+
+WEBPS = {
+    "lossy": encode(_photo_image(1), "WEBP"),
+    "lossless": encode(_several(), "WEBP", lossless=True),
+    "low quality": encode(_photo_image(1), "WEBP", quality=5),
+    "grey": encode(_photo_image(1).convert("L"), "WEBP"),
+    "animated": _animated(),
+    "bytes after its end": encode(_photo_image(1), "WEBP") + b"<html>" * 50,
+    "a flipped bit": _flipped_bit(encode(_photo_image(1), "WEBP")),
+}
+
+
+@pytest.mark.parametrize("name", WEBPS)
+def test_webps_are_decoded_to_the_pixels_that_pillow_gives(name):
+    expected = Image.open(io.BytesIO(WEBPS[name])).convert("RGB")
+    assert np.array_equal(decode(WEBPS[name]), expected)
+
+
+STRIPS = {
+    "transparent": (encode(_several("RGBA"), "PNG"), "RGBA"),
+    "transparent webp": (encode(_several("RGBA"), "WEBP", lossless=True, exact=True), "RGBA"),
+    "grey and transparent": (encode(_several("LA"), "PNG"), "RGBA"),
+    "palette": (encode(_several().quantize(200), "PNG"), "RGB"),
+    "palette, one colour transparent": (
+        encode(_several().quantize(200), "PNG", transparency=7),
+        "RGBA",
+    ),
+    "one colour transparent": (encode(_several(), "PNG", transparency=(1, 2, 3)), "RGBA"),
+    "cmyk": (encode(_several("CMYK")), "RGB"),
+}
+
+
+@pytest.mark.parametrize("name", STRIPS)
+def test_strips_are_converted_as_the_whole_would_be(name):
+    data, mode = STRIPS[name]
+    expected = Image.open(io.BytesIO(data)).convert(mode)
+    if mode == "RGBA":
+        white = Image.new("RGBA", expected.size, "white")
+        expected = Image.alpha_composite(white, expected).convert("RGB")
+    assert np.array_equal(decode(data), expected)
+
+
+LARGE = {
+    "transparent png": (Image.new("RGBA", (4000, 6000), (9, 9, 9, 9)), "PNG"),
+    "16-bit png": (Image.new("I;16", (4000, 6000), 9), "PNG"),
+    "webp": (Image.new("RGB", (4000, 6000)), "WEBP"),
+    "jpeg": (Image.new("RGB", (4000, 6000)), "JPEG"),
+}
+PEAK = r"""
+import pathlib, re, sys
+from marquee.images import decode
+peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+before = peak()
+height, width, _ = decode(pathlib.Path(sys.argv[1]).read_bytes()).shape
+print((peak() - before) * 1024 / (height * width))
+"""
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_decoding_takes_few_bytes_a_pixel(name, tmp_path):
+    """Three are what is given back; a server holds this much for each poster it works on."""
+    image, kind = LARGE[name]
+    (tmp_path / "image").write_bytes(encode(image, kind))
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "image")]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert 3 < float(found.stdout) < 8
 
 
 def _bomb():
