@@ -1,15 +1,12 @@
 // Asks the model server about one poster at a time.
 
-const MODEL = "v1/models/poster-genre";
+const EXPLAIN = "v1/models/poster-genre:explain";
 const TOKEN = "marquee-token";
 const TRIES = 6;
 const USUAL_WAIT = 2; // Seconds, where the server names none.
 const LONGEST_WAIT = 30;
 const PATIENCE = 60; // Seconds without an answer.
 const LARGE = 1e6; // Bytes.
-
-// A model that explains nothing answers 501; then its predictions have to do.
-let verb = "explain";
 
 /** What a person can be told, and what would help: `retry`, `unlock` or `remove`. */
 export class Refusal extends Error {
@@ -43,12 +40,10 @@ export async function ask(poster, signal, waits) {
   const body = JSON.stringify({ instances: [instance] });
   for (let left = TRIES; ; ) {
     const token = access.token;
-    const asked = verb;
     const start = performance.now();
-    const response = await send(asked, body, token, signal, poster.file);
+    const response = await send(body, token, signal, poster.file);
     if (response.ok) return { ...(await read(response)), milliseconds: performance.now() - start };
-    if (response.status === 501 && asked === "explain") verb = "predict";
-    else if (response.status === 503 && --left) await pause(response, signal, waits);
+    if (response.status === 503 && --left) await pause(response, signal, waits);
     // Entered meanwhile, for another poster.
     else if (response.status === 401 && token !== access.token) continue;
     else throw await refusal(response, poster.file, token);
@@ -64,11 +59,11 @@ async function base64(file) {
   });
 }
 
-async function send(asked, body, token, signal, file) {
+async function send(body, token, signal, file) {
   const headers = { "Content-Type": "application/json" };
   if (token) headers.Authorization = `Bearer ${token}`;
   try {
-    return await fetch(`${MODEL}:${asked}`, {
+    return await fetch(EXPLAIN, {
       method: "POST",
       body,
       headers,

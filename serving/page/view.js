@@ -164,7 +164,6 @@ export function drawLook({ prediction, heat }, { strength }) {
   }
   for (const input of choices.querySelectorAll("input")) input.checked = input.value === (heat ?? "");
   at("look").disabled = names.length === 0;
-  at("look-note").textContent = prediction && names.length === 0 ? "This model gives no heatmaps." : "";
   at("strength").value = strength;
   at("strength-value").textContent = `${strength}%`;
   drawHeat(explanations.find(({ genre }) => genre === heat), strength);

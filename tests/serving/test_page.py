@@ -328,13 +328,6 @@ def test_a_year_gives_an_era(page):
     expect(page.locator("#era-source")).to_have_text("by its year")
 
 
-def test_a_model_that_explains_nothing_still_predicts(page):
-    page.route(EXPLAIN, lambda route: route.fulfill(status=501, json={"error": "not implemented"}))
-    read(page, jpeg(0), jpeg(1))
-    expect(page.locator("#look-note")).to_have_text("This model gives no heatmaps.")
-    expect(page.locator("#films-note")).to_contain_text("no films to compare with")
-
-
 def test_attributions_stand_where_the_films_do(page):
     def attribute(route):
         response = route.fetch()
