@@ -200,7 +200,8 @@ def parse_tokens(text: str) -> list[str]:
     Returns:
         The tokens in their order.
     """
-    return [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def answer(

@@ -65,7 +65,10 @@ class Tokens:
         stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
         if stamp == self._stamp:
             return
-        tokens = parse_tokens(self._path.read_text(encoding="utf-8"))
+        try:
+            tokens = parse_tokens(self._path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
+            raise DataError("it is no text in UTF-8") from None
         if not tokens:
             raise DataError("it holds no token")
         self._digests = tuple(map(_digest, tokens))

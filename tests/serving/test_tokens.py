@@ -21,7 +21,7 @@ BODY = json.dumps(
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "tokens"
-    path.write_text("# the web team\nfirst\n\n  second  \n")
+    path.write_text("# the web team\nfirst\n\n  second  \n  # the old one\n")
     return path
 
 
@@ -40,6 +40,7 @@ GIVEN = {
     "more than a token": ("Bearer first second", False),
     "another case": ("Bearer First", False),
     "a comment": ("Bearer # the web team", False),
+    "a comment after spaces": ("Bearer # the old one", False),
     "not ascii": ("Bearer f\xefrst", False),
 }
 
@@ -65,10 +66,12 @@ def test_tokens_rotate_as_kubernetes_mounts_them(tmp_path):
     assert not tokens.allows("Bearer old")
 
 
-@pytest.mark.parametrize("change", ["remove", "empty"])
+@pytest.mark.parametrize("change", ["remove", "empty", "another encoding"])
 def test_a_file_that_fails_leaves_the_tokens_as_they_were(file, caplog, change):
     tokens = Tokens(file)
-    file.unlink() if change == "remove" else file.write_text("# none\n")
+    file.unlink()
+    if change != "remove":
+        file.write_bytes({"empty": b"# none\n", "another encoding": b"f\xfcnf\n"}[change])
     assert tokens.allows("Bearer first")
     assert not tokens.allows("Bearer third")
     assert caplog.text.count("stay as they were") == 1
