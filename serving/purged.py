@@ -1,0 +1,47 @@
+"""Posters that were purged while a server runs: what it shows of others leaves them out."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from marquee.errors import MarqueeError
+from marquee.registry import FileRegistry
+
+_SECONDS = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class PurgeMarks:
+    """The registry's purged posters, read anew every minute.
+
+    While they cannot be read, those read last count.
+
+    Args:
+        registry: The registry; without one, nothing was purged.
+        clock: Gives the seconds of now.
+
+    Raises:
+        MarqueeError: They cannot be read at first.
+    """
+
+    def __init__(self, registry: str | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._registry = FileRegistry(registry) if registry else None
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._marks = self._read()
+
+    def __call__(self) -> frozenset[str]:
+        """Give the ids of the purged posters; this may wait for the registry's storage."""
+        with self._lock:
+            if self._clock() > self._until:
+                try:
+                    self._marks = self._read()
+                except (MarqueeError, OSError) as error:
+                    logger.warning("the purged posters stay as they were: %s", error)
+            return self._marks
+
+    def _read(self) -> frozenset[str]:
+        self._until = self._clock() + _SECONDS
+        return self._registry.tombstones() if self._registry else frozenset()

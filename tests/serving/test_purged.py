@@ -1,0 +1,44 @@
+"""Posters that were purged while a server runs."""
+
+import pytest
+
+from marquee.errors import DataError
+from marquee.registry import FileRegistry
+from serving.purged import PurgeMarks
+
+
+def file_with(folder, text):
+    (file,) = (path for path in folder.rglob("*") if path.is_file() and text in path.read_bytes())
+    return file
+
+
+def test_they_are_read_anew_every_minute(tmp_path, caplog):
+    now = 0.0
+    registry = FileRegistry(str(tmp_path))
+    registry.add_tombstones(["tt1"])
+    marks = PurgeMarks(str(tmp_path), lambda: now)
+    assert marks() == {"tt1"}
+    registry.add_tombstones(["tt2"])
+    now = 59.0
+    assert marks() == {"tt1"}
+    now = 61.0
+    assert marks() == {"tt1", "tt2"}
+
+    file = file_with(tmp_path, b"tt2")
+    whole = file.read_bytes()
+    file.write_bytes(b"{")
+    now = 122.0
+    assert marks() == {"tt1", "tt2"}
+    assert "the purged posters stay as they were" in caplog.text
+    file.write_bytes(whole.replace(b"tt2", b"tt3"))
+    now = 183.0
+    assert marks() == {"tt1", "tt3"}
+
+
+def test_no_registry_no_marks(tmp_path):
+    assert PurgeMarks(None)() == frozenset()
+    registry = FileRegistry(str(tmp_path))
+    registry.add_tombstones(["tt1"])
+    file_with(tmp_path, b"tt1").write_bytes(b"{")
+    with pytest.raises(DataError):
+        PurgeMarks(str(tmp_path))
