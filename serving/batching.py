@@ -94,7 +94,8 @@ class Batcher:
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._admitted = 0
         self._coming = 0
-        self._poster_seconds = 0.0
+        self._run_seconds = 0.0
+        self._decode_seconds = 0.0
         self._thread = threading.Thread(target=self._work, name="infer", daemon=True)
         self._thread.start()
 
@@ -113,11 +114,13 @@ class Batcher:
             Overloaded: They would not.
         """
         capacity = 3 * self._max_batch
-        if self._poster_seconds:
-            capacity = max(capacity, int(self._queue_seconds / self._poster_seconds))
+        # Decoding and the model work side by side: the slower one sets the pace.
+        poster_seconds = max(self._run_seconds, self._decode_seconds)
+        if poster_seconds:
+            capacity = max(capacity, int(self._queue_seconds / poster_seconds))
         # A request of more posters than ever wait at once is served when nothing else is.
         if self._admitted and self._admitted + posters > capacity:
-            raise Overloaded(max(1, math.ceil(self._admitted * self._poster_seconds)))
+            raise Overloaded(max(1, math.ceil(self._admitted * poster_seconds)))
 
     @contextmanager
     def admit(self, posters: int) -> Iterator[None]:
@@ -144,6 +147,15 @@ class Batcher:
             yield
         finally:
             self._coming -= posters
+
+    def decoded(self, posters: int, seconds: float) -> None:
+        """Learn what comes before the model.
+
+        Args:
+            posters: How many were decoded.
+            seconds: How long that took of all threads that decode.
+        """
+        self._decode_seconds = _mean(self._decode_seconds, seconds / posters)
 
     async def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Predict posters, together with those of other requests.
@@ -218,10 +230,7 @@ class Batcher:
         start: float,
         seconds: float,
     ) -> None:
-        mean = seconds / len(batch)
-        self._poster_seconds += (mean - self._poster_seconds) * (
-            _MEMORY if self._poster_seconds else 1
-        )
+        self._run_seconds = _mean(self._run_seconds, seconds / len(batch))
         self._observe(len(batch), seconds, [start - item.since for item in batch])
         for number, item in enumerate(batch):
             if item.answer.done():
@@ -230,3 +239,8 @@ class Batcher:
                 item.answer.set_exception(predictions)
             else:
                 item.answer.set_result(predictions[number])
+
+
+def _mean(known: float, latest: float) -> float:
+    """Give the moving mean of seconds a poster."""
+    return known + (latest - known) * (_MEMORY if known else 1)

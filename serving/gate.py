@@ -8,12 +8,24 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from opentelemetry.trace import Span
-from starlette.requests import ClientDisconnect, Request
+from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import Response
 
-from serving.batching import Overloaded
+from marquee.endpoint import MODEL_NAME
+from serving.bodies import Bodies
 from serving.metrics import ServerMetrics
-from serving.routes import ENDPOINTS, REFUSALS, Handler, TooLarge, failure, json_response, refusal
+from serving.refusals import (
+    REFUSALS,
+    UNAUTHORIZED,
+    NotFound,
+    TooLarge,
+    failure,
+    json_response,
+    outcome,
+    refusal,
+)
+from serving.routes import ENDPOINTS, Handler
 from serving.tokens import Tokens
 from serving.tracing import Tracing
 
@@ -22,21 +34,22 @@ Receive = Callable[[], Any]
 Send = Callable[[MutableMapping[str, Any]], Any]
 Application = Callable[[Scope, Receive, Send], Any]
 
-_OUTCOMES = {401: "unauthorized", 503: "overloaded"}
 _LINES_PER_SECOND = 20
 _PROTECTED = ("/v1/models/", "/v2/models/", "/v2/repository/")
+_VERSIONS = f"/v2/models/{MODEL_NAME}/versions/"
 
 logger = logging.getLogger(__name__)
 
 
 class Gate:
-    """An ASGI application before another one.
+    """An ASGI application before another one, which it leaves what does no work.
 
     Args:
-        app: Answers what passes.
+        app: Answers whatever is not POST.
+        version: The model's; the v2 protocol may name it in a path.
         tokens: Who may use the model; anybody without it.
-        max_bytes: The largest body.
-        handlers: Answer POST to their paths, before `app`.
+        bodies: Reads bodies.
+        handlers: Answer POST to their paths; nothing else does.
         check_load: Raises `Overloaded` if one poster more would wait for too long.
         metrics: Counts requests.
         tracing: Traces them, if that is asked for.
@@ -46,21 +59,23 @@ class Gate:
         self,
         app: Application,
         *,
+        version: str,
         tokens: Tokens | None,
-        max_bytes: int,
+        bodies: Bodies,
         handlers: Mapping[str, Handler],
         check_load: Callable[[], None],
         metrics: ServerMetrics,
         tracing: Tracing | None,
     ) -> None:
         self._app = app
+        self._version = version
         self._tokens = tokens
-        self._max_bytes = max_bytes
+        self._bodies = bodies
         self._handlers = handlers
         self._check_load = check_load
         self._metrics = metrics
         self._tracing = tracing
-        self._log = _AccessLog()
+        self._log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -76,109 +91,80 @@ class Gate:
                 status = message["status"]
             await send(message)
 
+        scope = self._without_version(scope)
         try:
             with self._span(scope) as span:
-                await self._pass(scope, receive, note)
+                answer = await self._answer(Request(scope, receive)) or self._app
+                await answer(scope, receive, note)
                 if span:
                     span.set_attribute("http.response.status_code", status)
         finally:
             endpoint = ENDPOINTS.get(scope["path"], "other")
             if endpoint != "other":
-                self._metrics.request(endpoint, _outcome(status))
+                self._metrics.request(endpoint, outcome(status))
             self._log.note(scope, status, time.perf_counter() - start)
+
+    def _without_version(self, scope: Scope) -> Scope:
+        """Take the version out of a path if it is the one that is served: KServe knows none."""
+        prefix = _VERSIONS + self._version
+        path = scope["path"]
+        if path != prefix and not path.startswith(prefix + "/"):
+            return scope
+        return {**scope, "path": f"/v2/models/{MODEL_NAME}{path[len(prefix) :]}"}
 
     def _span(self, scope: Scope) -> AbstractContextManager[Span | None]:
         if self._tracing is None or scope["path"] not in ENDPOINTS:
             return nullcontext()
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
-        return self._tracing.request(scope["method"], scope["path"], headers)
+        return self._tracing.request(scope["method"], scope["path"], Headers(scope=scope))
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        refused = self._refused(scope, headers)
-        if refused is not None:
-            await refused(scope, receive, send)
-            return
-        receive = self._limited(receive)
-        handler = self._handlers.get(scope["path"])
-        if handler is None or scope["method"] != "POST" or _is_cloudevent(headers):
-            await self._app(scope, receive, send)
-            return
-        response = await _answer(handler, Request(scope, receive))
-        await response(scope, receive, send)
+    async def _answer(self, request: Request) -> Response | None:
+        """Answer a request, or leave it to the application."""
+        try:
+            refused = self._refused(request)
+            if refused or request.method != "POST":
+                return refused
+            handler = self._handlers.get(request.scope["path"])
+            if handler is None:
+                raise _nothing_here(request, f"POST to {', '.join(self._handlers)}")
+            async with self._bodies.read(request) as body:
+                return await handler(request.headers, body)
+        except REFUSALS as error:
+            return refusal(error)
+        except Exception:
+            logger.exception("a request failed")
+            return failure()
 
-    def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
-        if not self._may_pass(scope, headers):
-            return json_response({"error": _UNAUTHORIZED}, 401, {"WWW-Authenticate": "Bearer"})
-        if _length(headers) > self._max_bytes:
-            # The connection is closed: reading on would cost what the limit saves.
-            response = refusal(TooLarge(self._max_bytes))
-            response.headers["Connection"] = "close"
-            return response
-        if scope["path"] in ENDPOINTS:
-            try:
-                self._check_load()  # before a body is read or parsed
-            except Overloaded as error:
-                return refusal(error)
+    def _refused(self, request: Request) -> Response | None:
+        path = request.scope["path"]
+        if not self._may_pass(request):
+            return json_response({"error": UNAUTHORIZED}, 401, {"WWW-Authenticate": "Bearer"})
+        if path.startswith(_VERSIONS):
+            raise _nothing_here(request, f"use {_VERSIONS}{self._version}, or leave it out")
+        if _length(request.headers) > self._bodies.max_bytes:
+            raise TooLarge(self._bodies.max_bytes)
+        if path in ENDPOINTS:
+            self._check_load()  # before a body is read or parsed
         return None
 
-    def _may_pass(self, scope: Scope, headers: dict[bytes, bytes]) -> bool:
-        if self._tokens is None or not scope["path"].startswith(_PROTECTED):
+    def _may_pass(self, request: Request) -> bool:
+        if self._tokens is None or not request.scope["path"].startswith(_PROTECTED):
             return True
-        if scope["method"] == "GET":  # readiness and metadata, which Kubernetes asks for
+        if request.method == "GET":  # readiness and metadata, which Kubernetes asks for
             return True
-        return self._tokens.allows(headers.get(b"authorization", b"").decode("latin-1"))
-
-    def _limited(self, receive: Receive) -> Receive:
-        """Count a body that does not say how long it is."""
-        received = 0
-
-        async def limited() -> MutableMapping[str, Any]:
-            nonlocal received
-            message: MutableMapping[str, Any] = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise TooLarge(self._max_bytes)
-            return message
-
-        return limited
+        return self._tokens.allows(request.headers.get("authorization"))
 
 
-_UNAUTHORIZED = "no valid access token: send the header Authorization: Bearer TOKEN"
+def _nothing_here(request: Request, remedy: str) -> NotFound:
+    path = request.scope["path"][:200]
+    return NotFound(f"nothing answers {request.method} {path}", remedy=remedy)
 
 
-def _length(headers: dict[bytes, bytes]) -> int:
-    length = headers.get(b"content-length", b"0")
-    return int(length) if length.isdigit() else 0
+def _length(headers: Headers) -> int:
+    length = headers.get("content-length", "0")
+    return int(length) if length.isdecimal() else 0
 
 
-def _outcome(status: int) -> str:
-    if status < 400:
-        return "ok"
-    return _OUTCOMES.get(status, "refused" if status < 500 else "failed")
-
-
-def _is_cloudevent(headers: dict[bytes, bytes]) -> bool:
-    return b"ce-specversion" in headers or headers.get(b"content-type", b"").startswith(
-        b"application/cloudevents"
-    )
-
-
-async def _answer(handler: Handler, request: Request) -> Response:
-    try:
-        return await handler(request)
-    except REFUSALS as error:
-        return refusal(error)
-    except ClientDisconnect:
-        return failure()  # nobody reads it
-    except Exception:
-        logger.exception("a request failed")
-        return failure()
-
-
-class _AccessLog:
+class AccessLog:
     """A line a request, as JSON; under load some, which say how many they stand for."""
 
     def __init__(self) -> None:
@@ -187,6 +173,13 @@ class _AccessLog:
         self._skipped = 0
 
     def note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Note a request.
+
+        Args:
+            scope: The request's.
+            status: The answer's.
+            seconds: How long it took.
+        """
         if not logger.isEnabledFor(logging.INFO) or scope["path"] not in ENDPOINTS:
             return
         now = int(time.monotonic())

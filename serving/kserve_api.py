@@ -28,7 +28,11 @@ try:
     from kserve.protocol.infer_type import RequestedOutput
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
     from kserve.protocol.rest.server import RESTServer
-    from kserve.protocol.rest.v2_datamodels import InferenceRequest, RequestInput
+    from kserve.protocol.rest.v2_datamodels import (
+        InferenceRequest,
+        RequestInput,
+        RequestOutput,
+    )
 finally:
     sys.argv = _arguments
 
@@ -59,6 +63,7 @@ __all__ = [
     "ModelRepositoryExtension",
     "RESTServer",
     "RequestInput",
+    "RequestOutput",
     "RequestedOutput",
     "app",
     "grpc_messages",

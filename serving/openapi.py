@@ -20,6 +20,7 @@ _REASONS = {
     401: "There is no valid access token.",
     404: "There is no such model.",
     405: "There is no such method.",
+    408: "The body did not arrive in time.",
     413: "The body is too large.",
     503: "The server is busy: come again after `Retry-After` seconds.",
 }
@@ -58,8 +59,8 @@ def document(genres: Sequence[str]) -> Schema:
                 _predictions("Explained", attributions={"type": "array", "items": _string()}),
                 {"instances": [_example() | {"genres": [genres[0]]}]},
             ),
-            f"{version_2}/infer": _post(
-                "Predict genres (v2)", _ref("InferRequest"), _ref("InferResponse"), _infer()
+            f"{version_2}/infer": _with_raw_bytes(
+                _post("Predict genres (v2)", _ref("InferRequest"), _ref("InferResponse"), _infer())
             ),
             model: _get("Whether the model is ready", _fixed(name=_string(), ready=_boolean())),
             version_2: _get("What the v2 protocol takes and gives", _ref("Metadata")),
@@ -137,7 +138,19 @@ def _schemas(genres: Sequence[str]) -> dict[str, Schema]:
             "required": ["inputs"],
             "properties": {
                 "id": {"type": "string"},
-                "inputs": {"type": "array", "items": _ref("Tensor"), "minItems": 1},
+                "inputs": {"type": "array", "items": _ref("Tensor"), "minItems": 1, "maxItems": 2},
+                "outputs": {
+                    "description": "Which outputs to give; both without it.",
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {
+                            "name": {"type": "string", "enum": ["probabilities", "unsure"]},
+                            "parameters": {"type": "object"},
+                        },
+                    },
+                },
             },
         },
         "InferResponse": {
@@ -189,6 +202,23 @@ def _post(summary: str, request: Schema, response: Schema, example: Schema) -> S
             "responses": {"200": {"description": summary, "content": _json(response)}, **errors},
         }
     }
+
+
+def _with_raw_bytes(path: Schema) -> Schema:
+    """Describe the binary extension: raw inputs or outputs come after the JSON."""
+    operation = path["post"]
+    operation["parameters"] = [
+        {
+            "name": "Inference-Header-Content-Length",
+            "in": "header",
+            "description": "How many bytes of the body are JSON; all of them without it.",
+            "schema": {"type": "integer", "minimum": 0},
+        }
+    ]
+    raw: Schema = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    operation["requestBody"]["content"] |= raw
+    operation["responses"]["200"]["content"] |= raw
+    return path
 
 
 def _get(summary: str, response: Schema) -> Schema:

@@ -2,19 +2,26 @@
 
 import asyncio
 import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marquee.endpoint import Instance, InvalidInstance
-from marquee.errors import InvalidImage
-from marquee.images import Attributes, Preprocessing, decode, measure, resize
+from marquee.errors import DataError, InvalidImage
+from marquee.images import MAX_PIXELS, Attributes, Preprocessing, decode, measure, resize
 from serving.batching import Overloaded
+from serving.bodies import Bodies
 from serving.fetch import PosterFetcher, UrlRefused
+from serving.refusals import TooLarge
 
 _MOST_FETCHES = 64
 """Posters being fetched for all requests together; each may hold its file in memory."""
+
+MOST_PIXELS = 4 * MAX_PIXELS
+"""Of a request's posters together: as much as a thread decodes in a few seconds."""
 
 
 @dataclass(frozen=True)
@@ -30,23 +37,29 @@ class Poster:
     """The model's input [H, W, 3]."""
 
 
-async def fetch_all(fetcher: PosterFetcher | None, instances: list[Instance]) -> list[Instance]:
+@asynccontextmanager
+async def fetched(
+    fetcher: PosterFetcher | None, bodies: Bodies, instances: list[Instance]
+) -> AsyncIterator[list[Instance]]:
     """Fetch the posters that a request names by URL.
 
     Args:
         fetcher: Fetches; without it no URL is allowed.
+        bodies: Counts what is held of them until the context ends.
         instances: What was sent.
 
-    Returns:
+    Yields:
         The instances, each with its image.
 
     Raises:
         InvalidInstance: One poster cannot be had; its index is named.
-        Overloaded: Too many posters are being fetched.
+        TooLarge: Together they have more bytes than a request may have.
+        Overloaded: Too many posters are being fetched, or held.
     """
     places = [index for index, instance in enumerate(instances) if instance.url]
     if not places:
-        return instances
+        yield instances
+        return
     if fetcher is None:
         raise InvalidInstance(
             places[0], "this server fetches no posters", 'send "image": {"b64": "..."}'
@@ -54,17 +67,27 @@ async def fetch_all(fetcher: PosterFetcher | None, instances: list[Instance]) ->
     # A request of more than that is served when nobody else fetches.
     if fetcher.fetching and fetcher.fetching + len(places) > _MOST_FETCHES:
         raise Overloaded(1)
-    images = await asyncio.gather(
-        *(fetcher.fetch(str(instances[index].url)) for index in places), return_exceptions=True
-    )
-    fetched = list(instances)
-    for index, image in zip(places, images, strict=True):
-        if isinstance(image, UrlRefused):
-            raise InvalidInstance(index, image.message, image.remedy) from image
-        if isinstance(image, BaseException):
-            raise image
-        fetched[index] = dataclasses.replace(instances[index], image=image)
-    return fetched
+    size = 0
+    with ExitStack() as held:
+
+        async def fetch(index: int) -> bytes:
+            nonlocal size
+            image = await fetcher.fetch(str(instances[index].url))
+            size += len(image)
+            if size > bodies.max_bytes:
+                raise TooLarge(bodies.max_bytes)
+            held.enter_context(bodies.hold(len(image)))
+            return image
+
+        images = await asyncio.gather(*map(fetch, places), return_exceptions=True)
+        complete = list(instances)
+        for index, image in zip(places, images, strict=True):
+            if isinstance(image, UrlRefused):
+                raise InvalidInstance(index, image.message, image.remedy) from image
+            if isinstance(image, BaseException):
+                raise image
+            complete[index] = dataclasses.replace(instances[index], image=image)
+        yield complete
 
 
 def decode_all(
@@ -82,11 +105,19 @@ def decode_all(
 
     Raises:
         InvalidInstance: One of them is no usable poster; its index is named.
+        DataError: Together they have too many pixels.
     """
-    return [
-        _decode(index, instance, preprocessing, measured)
-        for index, instance in enumerate(instances)
-    ]
+    posters, pixels = [], 0
+    for index, instance in enumerate(instances):
+        poster = _decode(index, instance, preprocessing, measured)
+        posters.append(poster)
+        pixels += poster.size[0] * poster.size[1]
+        if pixels > MOST_PIXELS:
+            raise DataError(
+                f"the posters have more than {MOST_PIXELS:,} px in all",
+                remedy="send fewer or smaller posters a request",
+            )
+    return posters
 
 
 def _decode(index: int, instance: Instance, preprocessing: Preprocessing, measured: bool) -> Poster:

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 import marquee
-from marquee.bundle import load
+from marquee.bundle import Bundle
 from marquee.endpoint import (
     MODEL_NAME,
     Instance,
     InvalidInstance,
     answer,
-    check_count,
     parse_request,
 )
 from marquee.engine import Engine, Prediction
@@ -26,15 +25,16 @@ from marquee.images import Preprocessing
 from marquee.neighbours import Neighbours
 from marquee.processes import cpus
 from marquee.records import PredictionRecord
-from marquee.registry import FileRegistry
 from serving import v2
 from serving.batching import Batcher, fitting_batch
+from serving.bodies import Bodies
 from serving.explanation import Explainer
 from serving.fetch import FetchSettings, PosterFetcher
 from serving.kserve_api import InferRequest, Model
 from serving.metrics import ServerMetrics
-from serving.posters import Poster, decode_all, fetch_all
+from serving.posters import Poster, decode_all, fetched
 from serving.prediction_log import PredictionLog
+from serving.purged import PurgeMarks
 from serving.settings import ServingSettings
 from serving.tracing import Tracing
 
@@ -46,42 +46,48 @@ class PosterGenreModel(Model):
     """Serves one bundle under KServe's name for it, `poster-genre`.
 
     Args:
-        bundle_uri: The bundle.
+        bundle: The verified bundle.
         settings: How to serve it.
         records: Where predictions are recorded; nowhere without it.
+        tracing: Traces requests; nobody does without it.
     """
 
     def __init__(
-        self, bundle_uri: str, settings: ServingSettings, records: PredictionLog | None = None
+        self,
+        bundle: Bundle,
+        settings: ServingSettings,
+        records: PredictionLog | None,
+        tracing: Tracing | None,
     ) -> None:
         super().__init__(MODEL_NAME)
-        self._bundle_uri = bundle_uri
+        self._bundle = bundle
         self._settings = settings
         self._records = records
-        # Not more than cores: a large poster takes 200 MB while it is decoded.
+        self.tracing = tracing
+        self.bodies = Bodies(int(settings.max_request_mb * 1e6))
+        # Not more than cores: a large poster takes 150 MB while it is decoded, and more as PNG.
         self._threads = ThreadPoolExecutor(cpus(), "decode")
         self._fetcher = (
             PosterFetcher(FetchSettings(hosts=settings.url_hosts)) if settings.url_hosts else None
         )
 
     def load(self) -> bool:
-        """Verify and open the bundle, and run it once so that the first request is not slow.
+        """Open the bundle, and run it so that the first request is not slow.
 
         Returns:
             True: it is ready.
 
         Raises:
-            DataError: The bundle is missing, damaged, or newer than this code.
+            DataError: The bundle is newer than this code.
         """
         settings = self._settings
         # Not `self.engine`: that is KServe's flag for models that start an engine of their own.
-        self._runner = Engine(load(self._bundle_uri))
+        self._runner = Engine(self._bundle)
         batch = fitting_batch(self._run_seconds(1), settings.run_ms / 1000, settings.max_batch)
         self._run_seconds(batch)
-        self._neighbours = Neighbours.read(self._bundle_uri)
+        self._neighbours = Neighbours.read(str(self._bundle.folder))
         self._explainer = Explainer(self._runner, self._neighbours)
-        registry = settings.registry
-        self._purged = FileRegistry(registry).tombstones() if registry else frozenset()
+        self._purged = PurgeMarks(settings.registry)
         self.batcher = Batcher(
             self._runner.predict,
             max_batch=batch,
@@ -89,7 +95,7 @@ class PosterGenreModel(Model):
             queue_seconds=settings.queue_seconds,
             observe=lambda *run: self.metrics.run(*run),
         )
-        info = self._runner.bundle.info
+        info = self._bundle.info
         build = {
             "architecture": info.architecture,
             "label_set": info.label_set,
@@ -97,7 +103,6 @@ class PosterGenreModel(Model):
             "precision": self._runner.precision,
             "marquee": marquee.__version__,
         }
-        self.tracing = Tracing.configured(self.version)
         self.metrics = ServerMetrics(
             self.version, info.genres, build, lambda: self.batcher.admitted, self._records
         )
@@ -122,22 +127,20 @@ class PosterGenreModel(Model):
         self._threads.shutdown()
         if self._fetcher:
             await self._fetcher.close()
-        if self.tracing:
-            self.tracing.close()
 
     @property
     def version(self) -> str:
         """The version of the bundle that is served."""
-        return self._runner.bundle.version
+        return self._bundle.version
 
     @property
     def genres(self) -> tuple[str, ...]:
         """The bundle's label set."""
-        return self._runner.bundle.info.genres
+        return self._bundle.info.genres
 
     @property
     def _preprocessing(self) -> Preprocessing:
-        return self._runner.bundle.info.preprocessing
+        return self._bundle.info.preprocessing
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """Describe the v2 inputs."""
@@ -163,8 +166,7 @@ class PosterGenreModel(Model):
             Overloaded: There is too much to do already.
         """
         if isinstance(payload, InferRequest):
-            instances = v2.parse_request(payload)
-            check_count(len(instances), self._settings.max_posters)
+            instances = v2.parse_request(payload, self._settings.max_posters)
             return v2.answer(payload, await self._predictions(instances))
         instances = parse_request(payload, self._settings.max_posters)
         return {"predictions": await self._predictions(instances)}
@@ -188,13 +190,13 @@ class PosterGenreModel(Model):
         instances = parse_request(payload, self._settings.max_posters)
         for index, instance in enumerate(instances):
             self._check_genres(index, instance)
-        instances = await fetch_all(self._fetcher, instances)
-        with self.batcher.admit(len(instances) * self._explainer.runs):
-            posters = await self._decoded(instances)
-            with self._stage("explain"):
-                explained = [await self._on_thread(self._explain, poster) for poster in posters]
-            predictions = [prediction for prediction, _ in explained]
-            answers = self._answers(posters, predictions, arrival)
+        async with fetched(self._fetcher, self.bodies, instances) as complete:
+            with self.batcher.admit(len(complete) * self._explainer.runs):
+                posters = await self._decoded(complete)
+                with self._stage("explain"):
+                    explained = [await self._on_thread(self._explain, poster) for poster in posters]
+                predictions = [prediction for prediction, _ in explained]
+                answers = self._answers(posters, predictions, arrival)
         given = [entry | more for entry, (_, more) in zip(answers, explained, strict=True)]
         attributions = self._neighbours.attributions if self._neighbours else []
         return {"predictions": given, "attributions": attributions}
@@ -211,25 +213,31 @@ class PosterGenreModel(Model):
         explanation = self._explainer.explain(poster.pixels, asked, poster.size)
         prediction = explanation.prediction
         similar = self._explainer.similar(
-            prediction.embedding, film_id=film_id, hidden=self._purged
+            prediction.embedding, film_id=film_id, hidden=self._purged()
         )
         return prediction, {"explanations": explanation.documents(), "similar": similar}
 
     async def _predictions(self, instances: list[Instance]) -> list[dict[str, Any]]:
         arrival = time.perf_counter()
-        instances = await fetch_all(self._fetcher, instances)
-        with self.batcher.admit(len(instances)):
-            with self.batcher.coming(len(instances)):
-                posters = await self._decoded(instances)
-            with self._span("predict"):
-                predictions = await self.batcher.predict([poster.pixels for poster in posters])
-            return self._answers(posters, predictions, arrival)
+        async with fetched(self._fetcher, self.bodies, instances) as complete:
+            with self.batcher.admit(len(complete)):
+                with self.batcher.coming(len(complete)):
+                    posters = await self._decoded(complete)
+                with self._span("predict"):
+                    predictions = await self.batcher.predict([poster.pixels for poster in posters])
+                return self._answers(posters, predictions, arrival)
 
     async def _decoded(self, instances: list[Instance]) -> list[Poster]:
         with self._stage("decode"):
-            return await self._on_thread(
-                decode_all, instances, self._preprocessing, self._records is not None
-            )
+            posters, seconds = await self._on_thread(self._decode, instances)
+        self.batcher.decoded(len(posters), seconds / cpus())
+        return list(posters)
+
+    def _decode(self, instances: list[Instance]) -> tuple[list[Poster], float]:
+        """Decode on a thread, and tell how long it took once it had begun."""
+        start = time.perf_counter()
+        posters = decode_all(instances, self._preprocessing, self._records is not None)
+        return posters, time.perf_counter() - start
 
     async def _on_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         # KServe runs handlers on the event loop, which must stay free.

@@ -22,7 +22,7 @@ from typing import Any
 import uvicorn
 from cloudevents.http import CloudEvent, from_http
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -31,8 +31,10 @@ from marquee.errors import DataError, InvalidImage
 from marquee.images import Attributes, decode, measure
 from marquee.processes import cpus
 from marquee.records import PredictionRecord
+from serving.bodies import Bodies, check_json
 from serving.listener import listen, url_of
 from serving.prediction_log import PredictionLog
+from serving.refusals import REFUSALS, refusal
 from serving.tally import Tally
 
 REQUEST = "org.kubeflow.serving.inference.request"
@@ -49,11 +51,11 @@ MAX_BYTES = 48_000_000
 """The largest event: the server's largest request is 32 MB, and base64 around it adds a third."""
 
 _MOST_POSTERS = 1_000
+_MOST_GENRES = 100
 _LONGEST_NAME = 300
 _BODIES = 8
 """Events that are read or worked on at a time; others wait in their connections."""
 
-_READ_SECONDS = 30.0
 _GRACE_SECONDS = 10
 _STRUCTURED = "application/cloudevents+json"
 _BINARY = {"ce-specversion", "ce-id", "ce-type", "ce-source"}
@@ -136,6 +138,7 @@ def _parse_event(headers: Mapping[str, str], body: bytes) -> CloudEvent:
             "this is no CloudEvent",
             remedy=f"send the headers {', '.join(sorted(_BINARY))}, or {_STRUCTURED}",
         )
+    check_json(body)
     try:
         return from_http(headers, body, json.loads)
     except Exception as error:
@@ -207,7 +210,7 @@ def _answered_poster(index: int, document: Any) -> AnsweredPoster:
             "genres": list(genres),
             "unsure": bool(unsure),
             "era": {"value": str(era), "source": str(era_source)},
-        } if genres and all(map(_is_probability, probabilities.values())):
+        } if _are_genres(genres, probabilities):
             where = f"prediction {index}"
             return AnsweredPoster(
                 prediction_id=_name(where, prediction_id),
@@ -222,6 +225,11 @@ def _answered_poster(index: int, document: Any) -> AnsweredPoster:
         f"prediction {index} is not what Marquee's endpoint answers",
         remedy="log the predictor itself, not a transformer that changes its answers",
     )
+
+
+def _are_genres(genres: list[Any], probabilities: dict[Any, Any]) -> bool:
+    few = 0 < len(genres) <= _MOST_GENRES and len(probabilities) <= _MOST_GENRES
+    return few and all(map(_is_probability, probabilities.values()))
 
 
 def _is_probability(value: Any) -> bool:
@@ -357,10 +365,6 @@ class Joiner:
         tally.add(1, reason)
 
 
-class _TooLarge(DataError):
-    pass
-
-
 class Receiver:
     """The HTTP service: `POST /` takes an event, `GET /` tells that it runs and what it counted.
 
@@ -371,10 +375,10 @@ class Receiver:
 
     def __init__(self, records: PredictionLog, max_bytes: int = MAX_BYTES) -> None:
         self._records = records
-        self._max_bytes = max_bytes
+        self._bodies = Bodies(max_bytes)
         self._joiner = Joiner()
         self._refused = Tally("%d events refused so far (%s)")
-        # Not more than cores: a large poster takes 200 MB while it is decoded.
+        # Not more than cores: a large poster takes 150 MB while it is decoded, and more as PNG.
         self._threads = ThreadPoolExecutor(cpus(), "receive")
         self._slots = asyncio.Semaphore(_BODIES)
         self.app = Starlette(
@@ -392,37 +396,18 @@ class Receiver:
     async def _post(self, request: Request) -> Response:
         async with self._slots:
             try:
-                async with asyncio.timeout(_READ_SECONDS):
-                    body = await self._body(request)
-                headers = dict(request.headers)
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._threads, self._take, headers, body)
-            except DataError as error:
-                return self._refuse(413 if isinstance(error, _TooLarge) else 400, str(error))
-            except (TimeoutError, ClientDisconnect):
-                return self._refuse(408, "the event did not arrive")
+                async with self._bodies.read(request) as body:
+                    headers = dict(request.headers)
+                    loop = asyncio.get_running_loop()
+                    await loop.run_in_executor(self._threads, self._take, headers, body)
+            except REFUSALS as error:
+                self._refused.add(1, str(error))
+                return refusal(error)
         # KServe's agent takes every status but 200 for a failure.
         return Response(status_code=200)
 
-    async def _body(self, request: Request) -> bytes:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._max_bytes:
-                raise _TooLarge(
-                    f"the event has more than {self._max_bytes / 1e6:g} MB",
-                    remedy="send fewer or smaller posters a request",
-                )
-        return bytes(body)
-
     def _take(self, headers: dict[str, str], body: bytes) -> None:
         self._records.put(self._joiner.add(*read_event(headers, body)))
-
-    def _refuse(self, status: int, reason: str) -> Response:
-        self._refused.add(1, reason)
-        # Else uvicorn would go on reading what the client still sends.
-        headers = {"Connection": "close"} if status in (408, 413) else None
-        return JSONResponse({"error": reason}, status, headers)
 
     async def _status(self, request: Request) -> Response:
         self._joiner.expire()

@@ -3,21 +3,24 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from fastapi import Request, Response
 from grpc import aio
+from starlette.exceptions import HTTPException
 
+from marquee.bundle import load
 from marquee.endpoint import MODEL_NAME
-from marquee.errors import DataError
 from serving import openapi, page
 from serving.gate import Gate
 from serving.grpc_server import grpc_server
 from serving.kserve_api import (
     FASTAPI_APP_IMPORT_STRING,
     DataPlane,
+    ModelNotFound,
     ModelRepository,
     ModelRepositoryExtension,
     RESTServer,
@@ -26,12 +29,14 @@ from serving.kserve_api import (
 from serving.listener import listen, url_of
 from serving.prediction_log import PredictionLog
 from serving.predictor import PosterGenreModel
-from serving.routes import REFUSALS, failure, handlers, refusal
+from serving.refusals import NotFound, failure, json_response, refusal
+from serving.routes import handlers
 from serving.settings import ServingSettings
 from serving.tokens import Tokens
+from serving.tracing import Tracing
 
-_GRACE_SECONDS = 20
-"""For requests in flight; leaves 10 of Kubernetes' 30 seconds for the records."""
+_GRACE_SECONDS = 18
+"""For requests in flight; leaves 12 of Kubernetes' 30 seconds for records and traces."""
 
 
 def serve(bundle_uri: str, settings: ServingSettings, announce: Callable[[str], object]) -> None:
@@ -48,8 +53,13 @@ def serve(bundle_uri: str, settings: ServingSettings, announce: Callable[[str], 
         InfrastructureError: The address cannot be listened on.
     """
     tokens = Tokens(Path(settings.token_file)) if settings.token_file else None
-    with PredictionLog(settings.records) if settings.records else nullcontext() as records:
-        model = PosterGenreModel(bundle_uri, settings, records)
+    bundle = load(bundle_uri)
+    with ExitStack() as ends:
+        tracing = Tracing.configured(bundle.version)
+        if tracing:
+            ends.callback(tracing.close)  # last: spans are worth less than records
+        records = ends.enter_context(PredictionLog(settings.records)) if settings.records else None
+        model = PosterGenreModel(bundle, settings, records, tracing)
         model.load()
         with listen(settings.host, settings.port) as listener:
             server = PosterServer(model, settings, tokens)
@@ -87,19 +97,19 @@ class PosterServer(RESTServer):
         super().__init__(
             FASTAPI_APP_IMPORT_STRING,
             _PosterDataPlane(models),
-            _FixedModels(models),
+            ModelRepositoryExtension(models),
             http_port=0,
             grace_period=_GRACE_SECONDS,
         )
         self._model = model
         self._settings = settings
         self._tokens = tokens
-        self._max_bytes = int(settings.max_request_mb * 1e6)
         self.config.app = Gate(
             app,
+            version=model.version,
             tokens=tokens,
-            max_bytes=self._max_bytes,
-            handlers=handlers(model),
+            bodies=model.bodies,
+            handlers=handlers(model, self.dataplane),
             check_load=model.batcher.check,
             metrics=model.metrics,
             tracing=model.tracing,
@@ -129,10 +139,8 @@ class PosterServer(RESTServer):
             await grpc.start()
         try:
             ready()
-            await self._server.serve(sockets)
+            await _Server(self.config, grpc).serve(sockets)
         finally:
-            if grpc:
-                await grpc.stop(_GRACE_SECONDS)
             await self._model.close()
 
     def _grpc_server(self) -> aio.Server | None:
@@ -142,18 +150,18 @@ class PosterServer(RESTServer):
         return grpc_server(
             f"{host}:{self._settings.grpc_port}",
             self.dataplane,
-            self.model_repository_extension,
             self._model.metrics,
+            version=self._model.version,
             tokens=self._tokens,
-            max_bytes=self._max_bytes,
+            bodies=self._model.bodies,
         )
 
     def create_application(self) -> None:
         """Add our routes before KServe's, which would win otherwise, and our handlers after."""
         page.add_routes(app)
         super().create_application()
-        for kind in REFUSALS:
-            app.add_exception_handler(kind, _refusal)
+        app.add_exception_handler(ModelNotFound, _no_model)
+        app.add_exception_handler(HTTPException, _unknown)
         app.add_exception_handler(Exception, _failure)
         app.openapi = lambda: openapi.document(self._model.genres)
 
@@ -161,15 +169,21 @@ class PosterServer(RESTServer):
         """Leave out KServe's, which measures what the metrics measure already."""
 
 
-class _PosterDataPlane(DataPlane):
-    def decode(
-        self, body: bytes, headers: dict[str, str], *args: Any, **options: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        """Read the body as JSON whatever its type says: `curl -d` calls it a form."""
-        return super().decode(
-            body, headers | {"content-type": "application/json"}, *args, **options
-        )
+class _Server(uvicorn.Server):
+    """Ends gRPC while it ends HTTP: one after the other would take twice as long."""
 
+    def __init__(self, config: uvicorn.Config, grpc: aio.Server | None) -> None:
+        super().__init__(config)
+        self._grpc = grpc
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ends = [super().shutdown(sockets)]
+        if self._grpc:
+            ends.append(self._grpc.stop(_GRACE_SECONDS))
+        await asyncio.gather(*ends)
+
+
+class _PosterDataPlane(DataPlane):
     def metadata(self) -> dict[str, Any]:
         """Name the extensions that this server has, not KServe's."""
         return super().metadata() | {"extensions": ["binary_tensor_data"]}
@@ -181,22 +195,14 @@ class _PosterDataPlane(DataPlane):
         return document | {"platform": "marquee_onnx", "versions": [version]}
 
 
-class _FixedModels(ModelRepositoryExtension):
-    """Refuses to load or unload: any client could take the model away with one request."""
-
-    async def load(self, model_name: str) -> None:
-        raise _fixed()
-
-    async def unload(self, model_name: str) -> None:
-        raise _fixed()
+async def _no_model(request: Request, error: Exception) -> Response:
+    return refusal(NotFound(str(error), remedy=f"use {MODEL_NAME}"))
 
 
-def _fixed() -> DataError:
-    return DataError("this server serves one bundle", remedy="start another server for another")
-
-
-async def _refusal(request: Request, error: Exception) -> Response:
-    return refusal(error)
+async def _unknown(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), "Starlette calls it for nothing else"
+    reason = f"{error.detail}: see /openapi.json for what there is"
+    return json_response({"error": reason}, error.status_code, error.headers)
 
 
 async def _failure(request: Request, error: Exception) -> Response:

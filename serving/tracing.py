@@ -1,6 +1,7 @@
 """OpenTelemetry traces: a span a request and one a stage, if the environment names a collector."""
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Self
@@ -15,6 +16,7 @@ from opentelemetry.trace import Span, SpanKind
 from marquee.endpoint import MODEL_NAME
 
 _COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_CLOSE_SECONDS = 2.0
 
 
 class Tracing:
@@ -65,5 +67,8 @@ class Tracing:
         return self._tracer.start_as_current_span(name)
 
     def close(self) -> None:
-        """Send what waits, and stop."""
-        self._provider.shutdown()
+        """Send what waits, and stop; a collector that does not answer is not waited for."""
+        # OpenTelemetry would wait for 30 s, which is all the time that Kubernetes gives a pod.
+        sending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(_CLOSE_SECONDS)

@@ -9,23 +9,28 @@ KServe's own reader is bypassed: it decodes raw BYTES as UTF-8, which an image i
 malformed requests with 422 or 500.
 """
 
+import itertools
 import struct
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from pydantic import Field, ValidationError
 
-from marquee.endpoint import Instance, InvalidInstance, parse_base64, parse_year
+from marquee.endpoint import Instance, InvalidInstance, check_count, parse_base64, parse_year
 from marquee.errors import DataError
+from serving.bodies import check_json
 from serving.kserve_api import (
     InferenceRequest,
     InferInput,
     InferOutput,
     InferRequest,
     InferResponse,
+    InvalidInput,
     RequestedOutput,
     RequestInput,
+    RequestOutput,
 )
 
 IMAGE, YEAR = "image", "year"
@@ -34,14 +39,18 @@ UNKNOWN_YEAR = -1
 
 _INPUTS = {IMAGE: "BYTES", YEAR: "INT64"}
 _OUTPUTS = (PROBABILITIES, UNSURE)
+_MOST_TENSORS = 16
+_MOST_ELEMENTS = 1_000
+"""As many as a server may be set to take; checked before an object is made for each."""
 
 
 class _Input(RequestInput):
-    data: list[Any] = Field(default_factory=list)
+    data: list[Any] = Field(default_factory=list, max_length=_MOST_ELEMENTS)
 
 
 class _Request(InferenceRequest):
-    inputs: list[_Input]
+    inputs: list[_Input] = Field(max_length=_MOST_TENSORS)
+    outputs: list[RequestOutput] | None = Field(None, max_length=_MOST_TENSORS)
 
 
 def input_types() -> list[dict[str, Any]]:
@@ -81,6 +90,7 @@ def read_request(body: bytes, json_length: str | None, model_name: str) -> Infer
         DataError: The body does not follow the protocol.
     """
     length = _json_length(body, json_length)
+    check_json(body[:length])
     try:
         request = _Request.model_validate_json(body[:length])
     except ValidationError as error:
@@ -91,7 +101,10 @@ def read_request(body: bytes, json_length: str | None, model_name: str) -> Infer
             remedy="see KServe's v2 protocol",
         ) from None
     _attach_raw_inputs(request, body[length:])
-    return InferRequest.from_inference_request(request, model_name)
+    try:
+        return InferRequest.from_inference_request(request, model_name)
+    except InvalidInput as error:
+        raise DataError(str(error), remedy="see KServe's v2 protocol") from None
 
 
 def read_grpc_request(message: Any) -> InferRequest:
@@ -106,6 +119,10 @@ def read_grpc_request(message: Any) -> InferRequest:
     Raises:
         DataError: Its raw contents are not those of its inputs.
     """
+    if len(message.inputs) > _MOST_TENSORS:
+        raise DataError(
+            f"the request has {len(message.inputs)} inputs", remedy=f"use {', '.join(_INPUTS)}"
+        )
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise DataError(
@@ -131,9 +148,10 @@ def read_grpc_request(message: Any) -> InferRequest:
 def _json_length(body: bytes, header: str | None) -> int:
     if header is None:
         return len(body)
-    if not header.isdecimal() or int(header) > len(body):
+    # Python refuses to read a number of thousands of digits.
+    if not header.isdecimal() or len(header) > 20 or int(header) > len(body):
         raise DataError(
-            f"the JSON length is {header!r}, the body has {len(body)} bytes",
+            f"the JSON length is {header[:50]!r}, the body has {len(body)} bytes",
             remedy="correct the header Inference-Header-Content-Length",
         )
     return int(header)
@@ -159,35 +177,47 @@ def _attach_raw_inputs(request: _Request, raw: bytes) -> None:
 
 
 def _raw_elements(tensor: Any, raw: bytes) -> list[Any]:
-    """Split raw data; every element of BYTES comes after its length (4 bytes, little-endian)."""
+    split = _split_numbers if tensor.datatype == "INT64" else _split_bytes
     try:
-        if tensor.datatype == "INT64":
-            return [value for (value,) in struct.iter_unpack("<q", raw)]
-        elements: list[Any] = []
-        offset = 0
-        while offset < len(raw):
-            (size,) = struct.unpack_from("<I", raw, offset)
-            elements.extend(struct.unpack_from(f"{size}s", raw, offset + 4))
-            offset += 4 + size
+        elements = list(itertools.islice(split(raw), _MOST_ELEMENTS + 1))
     except struct.error:
         raise DataError(
             f"the raw data of input {tensor.name!r} is cut off",
             remedy=f"send {tensor.datatype} as KServe's binary extension says",
         ) from None
+    if len(elements) > _MOST_ELEMENTS:
+        raise DataError(
+            f"input {tensor.name!r} has more than {_MOST_ELEMENTS:,} elements",
+            remedy="send fewer posters a request",
+        )
     return elements
 
 
-def parse_request(request: InferRequest) -> list[Instance]:
+def _split_numbers(raw: bytes) -> Iterator[int]:
+    return (value for (value,) in struct.iter_unpack("<q", raw))
+
+
+def _split_bytes(raw: bytes) -> Iterator[bytes]:
+    """Every element comes after its length (4 bytes, little-endian)."""
+    offset = 0
+    while offset < len(raw):
+        (size,) = struct.unpack_from("<I", raw, offset)
+        yield from struct.unpack_from(f"{size}s", raw, offset + 4)
+        offset += 4 + size
+
+
+def parse_request(request: InferRequest, most: int) -> list[Instance]:
     """Check a v2 request and turn it into instances.
 
     Args:
         request: What was sent.
+        most: How many posters there may be.
 
     Returns:
         One instance or more.
 
     Raises:
-        DataError: Its inputs or outputs are not the model's.
+        DataError: Its inputs or outputs are not the model's, or there are too many posters.
         InvalidInstance: One poster is malformed; its index is named.
     """
     tensors = {tensor.name: tensor for tensor in request.inputs}
@@ -198,6 +228,7 @@ def parse_request(request: InferRequest) -> list[Instance]:
     if IMAGE not in tensors:
         raise DataError("the request has no input 'image'", remedy="send image BYTES [N]")
     images = _elements(tensors[IMAGE])
+    check_count(len(images), most)
     years = _elements(tensors[YEAR]) if YEAR in tensors else [UNKNOWN_YEAR] * len(images)
     if len(years) != len(images):
         raise DataError(f"{len(images)} images have {len(years)} years", remedy="send one for each")

@@ -163,6 +163,16 @@ def test_a_fast_model_may_have_a_longer_queue(model, make):
         batcher.check(50)
 
 
+def test_slow_decoding_makes_the_queue_shorter(model, make):
+    batcher = make(max_batch=2, queue_seconds=60)
+    asyncio.run(batcher.predict([image(1)]))
+    batcher.decoded(2, 12.0)
+    with batcher.admit(6):
+        batcher.check(4)
+        with pytest.raises(Overloaded, match="try again in 36 s"):
+            batcher.check(5)
+
+
 @pytest.mark.parametrize(
     ("milliseconds", "posters"), [(0.1, 8), (12.5, 8), (13, 7), (40, 2), (60, 1), (500, 1)]
 )

@@ -1,6 +1,8 @@
 """KServe's v2 protocol over gRPC."""
 
+import socket
 import struct
+import time
 
 import grpc
 import numpy as np
@@ -96,7 +98,23 @@ def test_it_tells_of_itself(client, address):
 BAD = {
     "no image": (request([b"nonsense"]), "INVALID_ARGUMENT", "instance 0: not an image"),
     "nothing": (request([]), "INVALID_ARGUMENT", "has shape [0] and 0 elements"),
-    "another model": (request(model_name="vgg"), "NOT_FOUND", "vgg"),
+    "another model": (request(model_name="vgg"), "NOT_FOUND", "no model vgg"),
+    "another version": (request(model_version="1"), "NOT_FOUND", "no model poster-genre 1"),
+    "too many": (request([b""] * 65), "INVALID_ARGUMENT", "has 65 posters: send at most 64"),
+    "millions of elements": (
+        messages.ModelInferRequest(
+            model_name="poster-genre",
+            inputs=request().inputs,
+            raw_input_contents=[bytes(4_000_000)],
+        ),
+        "INVALID_ARGUMENT",
+        "more than 1,000 elements",
+    ),
+    "too many inputs": (
+        messages.ModelInferRequest(model_name="poster-genre", inputs=[*request().inputs] * 17),
+        "INVALID_ARGUMENT",
+        "17 inputs",
+    ),
     "cut raw contents": (
         messages.ModelInferRequest(
             model_name="poster-genre",
@@ -123,6 +141,70 @@ def test_bad_requests(client, name):
         client.infer(message)
     assert caught.value.code() == grpc.StatusCode[code]
     assert reason in caught.value.details()
+
+
+OTHER = {
+    "metadata of another model": (
+        "ModelMetadata",
+        messages.ModelMetadataRequest(name="vgg"),
+        "NOT_FOUND",
+    ),
+    "readiness of another model": (
+        "ModelReady",
+        messages.ModelReadyRequest(name="vgg"),
+        "NOT_FOUND",
+    ),
+    "readiness of another version": (
+        "ModelReady",
+        messages.ModelReadyRequest(name="poster-genre", version="1"),
+        "NOT_FOUND",
+    ),
+    "load": (
+        "RepositoryModelLoad",
+        messages.RepositoryModelLoadRequest(model_name="poster-genre"),
+        "INVALID_ARGUMENT",
+    ),
+    "unload": (
+        "RepositoryModelUnload",
+        messages.RepositoryModelUnloadRequest(model_name="poster-genre"),
+        "INVALID_ARGUMENT",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_what_it_does_not_do(client, address, name):
+    method, message, code = OTHER[name]
+    with pytest.raises(grpc.RpcError) as caught:
+        getattr(client.stub, method)(message, timeout=10)
+    assert caught.value.code() == grpc.StatusCode[code]
+    assert ": use poster-genre" in caught.value.details() or "one bundle" in caught.value.details()
+    assert "Traceback" not in address[1].log.read_text()
+
+
+def test_the_version_that_is_served_may_be_named(client, address):
+    version = address[1].bundle.version
+    assert client.infer(request(model_version=version)).model_version == version
+
+
+def test_it_ends_together_with_http(start, tmp_path):
+    """One grace period after the other would be longer than Kubernetes waits."""
+    port = free_port()
+    server = start(tiny_bundle(tmp_path / "bundle"), "--grpc-port", port)
+    client = Client(f"127.0.0.1:{port}")
+    client.infer(request())
+    host, http_port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(http_port)), timeout=30) as unfinished:
+        unfinished.sendall(b"POST /v1/models/poster-genre:predict HTTP/1.1\r\nHost: a\r\n")
+        unfinished.sendall(b"Content-Length: 1000\r\n\r\nhalf")
+        time.sleep(0.2)
+        server.process.terminate()
+        time.sleep(1)
+        assert server.process.poll() is None, "HTTP waits for what is in flight"
+        with pytest.raises(grpc.RpcError) as caught:
+            Client(f"127.0.0.1:{port}").infer(request())
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert server.process.wait(timeout=10) == 0
 
 
 def test_it_asks_for_tokens(start, tmp_path):

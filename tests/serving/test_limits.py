@@ -30,7 +30,7 @@ def test_a_body_that_says_it_is_too_large(server):
     response = server.predict(body({"b64": "A" * 1_000_001}))
     assert response.status_code == 413
     assert response.json() == {
-        "error": "the request has more than 1 MB: send fewer or smaller posters"
+        "error": "the request has more than 1 MB: send fewer or smaller posters a request"
     }
     assert response.headers["Connection"] == "close"
 

@@ -6,7 +6,9 @@ import struct
 import zlib
 
 import pytest
+import requests
 from helpers import encode, noise_poster
+from PIL import Image
 
 GOOD = encode(noise_poster(1, 120, 180))
 
@@ -30,6 +32,11 @@ def bomb(side=20_000):
         + chunk(b"IDAT", zlib.compress(bytes(side)))
         + chunk(b"IEND", b"")
     )
+
+
+def large():
+    """A JPEG of nearly as many pixels as an image may have, and of few bytes."""
+    return encode(Image.new("L", (7_000, 7_000)), quality=10)
 
 
 IMAGES = {
@@ -86,6 +93,8 @@ V1 = {
         "instance 0: this server fetch",
     ),
     "too many": (instances(*[instance()] * 65), "has 65 posters: send at most 64"),
+    "millions of values": ('{"instances": [' + "{}," * 1_000_000 + "{}]}", "1,000,000 values"),
+    "together too large": (instances(*[{"image": {"b64": b64(large())}}] * 5), "px in all"),
 }
 
 
@@ -129,6 +138,11 @@ V2 = {
     "year is text": (inputs(tensor(), years(-1, "1999")), "instance 1: '1999' is no release year"),
     "image is a number": (inputs(tensor(data=[b64(GOOD), 5])), "instance 1: its image is no text"),
     "invalid base64": (inputs(tensor(data=[b64(GOOD), "a$c"])), "instance 1: its image is not"),
+    "too many": (inputs(tensor(shape=[65], data=[""] * 65)), "has 65 posters: send at most 64"),
+    "far too many": (inputs(tensor(shape=[1001], data=[""] * 1001)), "inputs.0.data: List should"),
+    "millions of values": (inputs(tensor(data=[""] * 1_000_001)), "1,000,000 values"),
+    "too many inputs": (inputs(*[tensor()] * 17), "at inputs: List should have at most 16"),
+    "too many outputs": (inputs(tensor(), outputs=[{"name": "a"}] * 17), "at outputs"),
 }
 
 
@@ -143,11 +157,17 @@ V2_BINARY = {
     "header is text": (raw(0)[0], "many", "the JSON length is 'many'"),
     "header is negative": (raw(0)[0], "-5", "the JSON length is '-5'"),
     "header beyond the body": (raw(0)[0], "100000", "the JSON length is '100000'"),
+    "header of thousands of digits": (raw(0)[0], "9" * 5_000, "the JSON length is '9999"),
     "header within the json": (raw(0)[0], "10", "Invalid JSON"),
     "size is text": (*raw("5", b"12345"), "binary_data_size '5'"),
     "size is negative": (*raw(-1), "binary_data_size -1"),
     "size beyond the body": (*raw(50, b"12345"), "binary_data_size 50, 5 bytes are left"),
     "bytes of no input": (*raw(0, b"12345"), "5 bytes after the JSON belong to no input"),
+    "millions of elements": (*raw(4_000_000, bytes(4_000_000)), "more than 1,000 elements"),
+    "millions of years": (
+        *raw(8_000_000, bytes(8_000_000), "year", "INT64"),
+        "more than 1,000 elements",
+    ),
     "cut in a length": (*raw(3, b"123"), "cut off"),
     "cut in an element": (*raw(8, struct.pack("<I", 99) + b"1234"), "cut off"),
     "cut in a number": (*raw(5, b"12345", "year", "INT64"), "cut off"),
@@ -203,20 +223,88 @@ def test_bad_v2_requests_with_raw_bytes(server, name):
 
 
 OTHER = {
-    "unknown model v1": ("/v1/models/vgg:predict", 404, "vgg does not exist"),
-    "unknown model v2": ("/v2/models/vgg/infer", 404, "vgg does not exist"),
-    "explain another model": ("/v1/models/vgg:explain", 404, "vgg does not exist"),
-    "load": ("/v2/repository/models/poster-genre/load", 400, "serves one bundle"),
-    "unload": ("/v2/repository/models/poster-genre/unload", 400, "serves one bundle"),
+    "unknown model v1": "/v1/models/vgg:predict",
+    "unknown model v2": "/v2/models/vgg/infer",
+    "explain another model": "/v1/models/vgg:explain",
+    "load": "/v2/repository/models/poster-genre/load",
+    "unload": "/v2/repository/models/poster-genre/unload",
+    "another version": "/v2/models/poster-genre/versions/1/infer",
+    "metadata": "/v2/models/poster-genre",
+    "nothing at all": "/predict",
 }
 
 
+@pytest.mark.parametrize("body", [instances(instance()), '{"inputs": NaN}', '"\\ud800"', ""])
 @pytest.mark.parametrize("name", OTHER)
-def test_what_the_server_does_not_do(server, name):
-    path, status, reason = OTHER[name]
-    _assert_refused(server.post(path, instances(instance())), reason, status)
+def test_what_the_server_does_not_do(server, name, body):
+    path = OTHER[name]
+    _assert_refused(server.post(path, body), f"nothing answers POST {path}: ", 404)
 
 
-def test_a_broken_cloudevent(server):
-    event = {"ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "9"}
-    _assert_refused(server.predict(instances(instance()), **event), "Cloud Event")
+ABSENT = {
+    "unknown model v1": ("/v1/models/vgg", "vgg does not exist"),
+    "unknown model v2": ("/v2/models/vgg", "vgg does not exist"),
+    "readiness of an unknown model": ("/v2/models/vgg/ready", "vgg does not exist"),
+    "another version": ("/v2/models/poster-genre/versions/1", "or leave it out"),
+    "readiness of another version": ("/v2/models/poster-genre/versions/1/ready", "leave it out"),
+    "a version's beginning": ("/v2/models/poster-genre/versions/", "leave it out"),
+    "nothing at all": ("/v3", "Not Found: see /openapi.json"),
+    "a file of the page": ("/page/none", "no such file"),
+}
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_what_is_not_there(server, name):
+    path, reason = ABSENT[name]
+    _assert_refused(server.get(path), reason, 404)
+
+
+def test_a_method_that_is_not_there(server):
+    response = requests.delete(f"{server.url}/v2/models/poster-genre", timeout=30)
+    _assert_refused(response, "Method Not Allowed", 405)
+
+
+def test_the_version_that_is_served_may_be_named(server):
+    path = "/v2/models/poster-genre"
+    named = f"{path}/versions/{server.bundle.version}"
+    assert server.get(named).json() == server.get(path).json()
+    assert server.get(f"{named}/ready").json() == server.get(f"{path}/ready").json()
+    assert server.post(f"{named}/infer", inputs(tensor())).status_code == 200
+
+
+EVENT = {"ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "1.0"}
+EVENTS = {
+    "another specification": (
+        instances(instance()),
+        EVENT | {"ce-specversion": "9"},
+        "Cloud Event",
+    ),
+    "empty": ("", EVENT, "the CloudEvent cannot be read"),
+    "no JSON": ("poster", EVENT, "no instances"),
+    "no instances": ("{}", EVENT, "no instances"),
+    "structured and empty": ("", {"Content-Type": "application/cloudevents+json"}, "CloudEvent"),
+    "millions of values": ("[" + "0," * 1_000_000 + "0]", EVENT, "1,000,000 values"),
+}
+
+
+@pytest.mark.parametrize("verb", ["predict", "explain"])
+@pytest.mark.parametrize("name", EVENTS)
+def test_broken_cloudevents(server, name, verb):
+    body, headers, reason = EVENTS[name]
+    _assert_refused(server.post(f"/v1/models/poster-genre:{verb}", body, **headers), reason)
+
+
+@pytest.mark.parametrize("verb", ["predict", "explain"])
+def test_cloudevents_are_answered_with_cloudevents(server, verb):
+    path, secret = f"/v1/models/poster-genre:{verb}", "Bearer secret"
+    body = instances(instance())
+    for kind in ("application/json", "text/html"):
+        headers = {"Content-Type": kind, "Authorization": secret}
+        response = server.post(path, body, **headers, **EVENT)
+        assert response.headers["ce-type"] == "io.kserve.inference.response"
+        assert len(response.json()["predictions"]) == 1
+        assert secret not in response.headers.values(), "a request's headers are nobody else's"
+    event = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "time": "2026-01-01"}
+    structured = json.dumps(event | {"data": json.loads(body)})
+    response = server.post(path, structured, **{"Content-Type": "application/cloudevents+json"})
+    assert len(response.json()["data"]["predictions"]) == 1

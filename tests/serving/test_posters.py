@@ -1,0 +1,57 @@
+"""The posters of a request, before they are predicted."""
+
+import asyncio
+from contextlib import ExitStack
+
+import pytest
+
+from marquee.endpoint import Instance, InvalidInstance
+from serving.batching import Overloaded
+from serving.bodies import Bodies
+from serving.fetch import UrlRefused
+from serving.posters import fetched
+from serving.refusals import TooLarge
+
+
+class Fetcher:
+    """Gives as many bytes as the URL says."""
+
+    fetching = 0
+
+    async def fetch(self, url):
+        if url == "gone":
+            raise UrlRefused("the host sent nothing", remedy="send the file")
+        return bytes(int(url))
+
+
+def instances(*urls):
+    return [Instance(image=b"sent"), *(Instance(url=url) for url in urls)]
+
+
+async def complete(bodies, *urls):
+    async with fetched(Fetcher(), bodies, instances(*urls)) as found:
+        with pytest.raises(Overloaded), bodies.hold(bodies.max_bytes):
+            pass
+        return [len(instance.image) for instance in found]
+
+
+def test_what_is_fetched_counts_as_held_until_the_request_is_answered():
+    bodies = Bodies(100)
+    with ExitStack() as others:
+        for _ in range(7):
+            others.enter_context(bodies.hold(100))
+        assert asyncio.run(complete(bodies, "60", "40")) == [4, 60, 40]
+        others.enter_context(bodies.hold(100))
+
+
+def test_a_request_may_not_have_more_by_url_than_in_its_body():
+    bodies = Bodies(100)
+    with pytest.raises(TooLarge):
+        asyncio.run(complete(bodies, "60", "41"))
+    with bodies.hold(100):
+        pass
+
+
+def test_a_poster_that_cannot_be_had_is_named():
+    with pytest.raises(InvalidInstance, match="instance 2: the host sent nothing"):
+        asyncio.run(complete(Bodies(100), "60", "gone"))
