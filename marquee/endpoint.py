@@ -18,6 +18,7 @@ MOST_POSTERS = 64
 
 _LONGEST_TEXT = 300
 """Characters: thousands of records wait in memory while storage is slow."""
+_MOST_GENRES = 100
 _FIELDS = {"image", "year", "genres", "title", "film_id", "client_id"}
 
 
@@ -124,7 +125,11 @@ def _parse_image(index: int, document: Any) -> dict[str, Any]:
 def _parse_genres(index: int, document: Any) -> tuple[str, ...]:
     if document is None:
         return ()
-    if not isinstance(document, list) or not all(isinstance(genre, str) for genre in document):
+    if (
+        not isinstance(document, list)
+        or len(document) > _MOST_GENRES
+        or not all(isinstance(genre, str) for genre in document)
+    ):
         raise InvalidInstance(
             index,
             f"genres is {reprlib.repr(document)}",

@@ -20,6 +20,10 @@ _MEMORY = 0.1
 """How much the latest run counts in the mean time of a poster."""
 
 
+_FEWEST = 4
+"""Posters that may wait however long they take to decode: else threads would be idle."""
+
+
 class Overloaded(MarqueeError):
     """There is more to do than can be done in time; the client shall come again.
 
@@ -113,14 +117,18 @@ class Batcher:
         Raises:
             Overloaded: They would not.
         """
-        capacity = 3 * self._max_batch
+        capacity = self._in_time(self._run_seconds, 3 * self._max_batch)
         # Decoding and the model work side by side: the slower one sets the pace.
-        poster_seconds = max(self._run_seconds, self._decode_seconds)
-        if poster_seconds:
-            capacity = max(capacity, int(self._queue_seconds / poster_seconds))
+        if self._decode_seconds:
+            capacity = min(capacity, self._in_time(self._decode_seconds, _FEWEST))
         # A request of more posters than ever wait at once is served when nothing else is.
         if self._admitted and self._admitted + posters > capacity:
-            raise Overloaded(max(1, math.ceil(self._admitted * poster_seconds)))
+            seconds = self._admitted * max(self._run_seconds, self._decode_seconds)
+            raise Overloaded(max(1, math.ceil(seconds)))
+
+    def _in_time(self, poster_seconds: float, fewest: int) -> int:
+        """Give how many posters are through in time, or may wait whatever it takes."""
+        return max(fewest, int(self._queue_seconds / poster_seconds)) if poster_seconds else fewest
 
     @contextmanager
     def admit(self, posters: int) -> Iterator[None]:

@@ -13,11 +13,14 @@ from serving.refusals import TooLarge, TooSlow
 READ_SECONDS = 30.0
 """A body must have arrived within this time."""
 
-_TOGETHER = 8
-"""All bodies that are read or worked on may have so many times the bytes of the largest."""
+_TOGETHER = 4
+"""All bodies that are read or worked on may have so many times the bytes of the largest.
 
-_MOST_VALUES = 1_000_000
-"""A JSON value takes 64 bytes or so once it is parsed; and the event loop waits for the parser."""
+Each is in memory up to four times: as it came, as text, as a file, and as base64 amid decoding.
+"""
+
+_MOST_VALUES = 50_000
+"""A JSON value of two bytes takes a hundred once it is parsed, and the event loop waits for it."""
 
 
 class Bodies:
@@ -50,11 +53,14 @@ class Bodies:
             ClientDisconnect: Its sender has gone.
         """
         body = bytearray()
+        size = 0
         try:
             await self._fill(body, request)
-            yield bytes(body)
+            content, size = bytes(body), len(body)
+            body.clear()
+            yield content
         finally:
-            self._held -= len(body)
+            self._held -= size or len(body)
 
     async def _fill(self, body: bytearray, request: Request) -> None:
         try:

@@ -28,10 +28,9 @@ _PROTECTED = (_INFER, "RepositoryModelLoad", "RepositoryModelUnload")
 _CODES = {
     400: StatusCode.INVALID_ARGUMENT,
     404: StatusCode.NOT_FOUND,
-    413: StatusCode.RESOURCE_EXHAUSTED,
     503: StatusCode.UNAVAILABLE,
 }
-_MOST_CALLS = 256
+_MOST_CALLS = 64
 """At a time; further ones are RESOURCE_EXHAUSTED before their message is read."""
 
 
@@ -173,9 +172,10 @@ class _Access(aio.ServerInterceptor):
         given = dict(details.invocation_metadata).get("authorization")
         if not details.method.endswith(_PROTECTED) or self._tokens.allows(given):
             return await continuation(details)
-        return grpc.unary_unary_rpc_method_handler(_unauthenticated)
+        # Not unary: that would wait for the message, and hold one of the calls that there may be.
+        return grpc.stream_unary_rpc_method_handler(_unauthenticated)
 
 
-async def _unauthenticated(request: Any, context: Any) -> NoReturn:
+async def _unauthenticated(messages: Any, context: Any) -> NoReturn:
     await context.abort(StatusCode.UNAUTHENTICATED, UNAUTHORIZED)
     raise AssertionError("abort raises")

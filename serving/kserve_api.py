@@ -16,7 +16,7 @@ try:
         FASTAPI_APP_IMPORT_STRING,
         INFERENCE_CONTENT_LENGTH_HEADER,
     )
-    from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
+    from kserve.errors import InvalidInput, ModelNotFound
     from kserve.metrics import EXPLAIN_HIST_TIME, PREDICT_HIST_TIME
     from kserve.model_server import app
     from kserve.protocol.dataplane import DataPlane
@@ -58,7 +58,6 @@ __all__ = [
     "InvalidInput",
     "Model",
     "ModelNotFound",
-    "ModelNotReady",
     "ModelRepository",
     "ModelRepositoryExtension",
     "RESTServer",

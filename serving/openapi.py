@@ -19,7 +19,6 @@ _REASONS = {
     400: "The request cannot be answered; the reason names the instance.",
     401: "There is no valid access token.",
     404: "There is no such model.",
-    405: "There is no such method.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     503: "The server is busy: come again after `Retry-After` seconds.",

@@ -20,7 +20,7 @@ from serving.refusals import TooLarge
 _MOST_FETCHES = 64
 """Posters being fetched for all requests together; each may hold its file in memory."""
 
-MOST_PIXELS = 4 * MAX_PIXELS
+_MOST_PIXELS = 4 * MAX_PIXELS
 """Of a request's posters together: as much as a thread decodes in a few seconds."""
 
 
@@ -112,9 +112,9 @@ def decode_all(
         poster = _decode(index, instance, preprocessing, measured)
         posters.append(poster)
         pixels += poster.size[0] * poster.size[1]
-        if pixels > MOST_PIXELS:
+        if pixels > _MOST_PIXELS:
             raise DataError(
-                f"the posters have more than {MOST_PIXELS:,} px in all",
+                f"the posters have more than {_MOST_PIXELS:,} px in all",
                 remedy="send fewer or smaller posters a request",
             )
     return posters

@@ -124,7 +124,8 @@ class PosterGenreModel(Model):
         """End what runs beside the requests."""
         self.ready = False
         self.batcher.close()
-        self._threads.shutdown()
+        # Not waited for: what a thread is amid takes seconds, which the records need.
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._fetcher:
             await self._fetcher.close()
 
@@ -169,6 +170,7 @@ class PosterGenreModel(Model):
             instances = v2.parse_request(payload, self._settings.max_posters)
             return v2.answer(payload, await self._predictions(instances))
         instances = parse_request(payload, self._settings.max_posters)
+        del payload  # base64 besides the files
         return {"predictions": await self._predictions(instances)}
 
     async def explain(self, payload: Any, headers: dict[str, str] | None = None) -> dict[str, Any]:
@@ -188,6 +190,7 @@ class PosterGenreModel(Model):
         """
         arrival = time.perf_counter()
         instances = parse_request(payload, self._settings.max_posters)
+        del payload
         for index, instance in enumerate(instances):
             self._check_genres(index, instance)
         async with fetched(self._fetcher, self.bodies, instances) as complete:

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from marquee.errors import MarqueeError
 from marquee.registry import FileRegistry
 
 _SECONDS = 60.0
@@ -34,13 +33,15 @@ class PurgeMarks:
 
     def __call__(self) -> frozenset[str]:
         """Give the ids of the purged posters; this may wait for the registry's storage."""
-        with self._lock:
-            if self._clock() > self._until:
-                try:
-                    self._marks = self._read()
-                except (MarqueeError, OSError) as error:
-                    logger.warning("the purged posters stay as they were: %s", error)
-            return self._marks
+        # Who comes while they are read does not wait: storage may hang.
+        if self._clock() > self._until and self._lock.acquire(blocking=False):
+            try:
+                self._marks = self._read()
+            except Exception as error:  # storage clients raise types of their own
+                logger.warning("the purged posters stay as they were: %s", error)
+            finally:
+                self._lock.release()
+        return self._marks
 
     def _read(self) -> frozenset[str]:
         self._until = self._clock() + _SECONDS

@@ -32,6 +32,7 @@ from marquee.images import Attributes, decode, measure
 from marquee.processes import cpus
 from marquee.records import PredictionRecord
 from serving.bodies import Bodies, check_json
+from serving.http_protocol import BoundedHttpProtocol
 from serving.listener import listen, url_of
 from serving.prediction_log import PredictionLog
 from serving.refusals import REFUSALS, refusal
@@ -53,9 +54,6 @@ MAX_BYTES = 48_000_000
 _MOST_POSTERS = 1_000
 _MOST_GENRES = 100
 _LONGEST_NAME = 300
-_BODIES = 8
-"""Events that are read or worked on at a time; others wait in their connections."""
-
 _GRACE_SECONDS = 10
 _STRUCTURED = "application/cloudevents+json"
 _BINARY = {"ce-specversion", "ce-id", "ce-type", "ce-source"}
@@ -380,7 +378,6 @@ class Receiver:
         self._refused = Tally("%d events refused so far (%s)")
         # Not more than cores: a large poster takes 150 MB while it is decoded, and more as PNG.
         self._threads = ThreadPoolExecutor(cpus(), "receive")
-        self._slots = asyncio.Semaphore(_BODIES)
         self.app = Starlette(
             routes=[
                 Route("/", self._post, methods=["POST"]),
@@ -394,15 +391,14 @@ class Receiver:
         self._joiner.close()
 
     async def _post(self, request: Request) -> Response:
-        async with self._slots:
-            try:
-                async with self._bodies.read(request) as body:
-                    headers = dict(request.headers)
-                    loop = asyncio.get_running_loop()
-                    await loop.run_in_executor(self._threads, self._take, headers, body)
-            except REFUSALS as error:
-                self._refused.add(1, str(error))
-                return refusal(error)
+        try:
+            async with self._bodies.read(request) as body:
+                headers = dict(request.headers)
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._threads, self._take, headers, body)
+        except REFUSALS as error:
+            self._refused.add(1, str(error))
+            return refusal(error)
         # KServe's agent takes every status but 200 for a failure.
         return Response(status_code=200)
 
@@ -440,6 +436,7 @@ def receive(records_uri: str, host: str, port: int, announce: Callable[[str], ob
         receiver = Receiver(records)
         config = uvicorn.Config(
             receiver.app,
+            http=BoundedHttpProtocol,
             log_config=None,
             access_log=False,
             server_header=False,

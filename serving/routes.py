@@ -1,7 +1,7 @@
 """The routes that cost work, answered without a web framework's share of the time.
 
 FastAPI and KServe's own handlers take longer for a request than the custom CNN takes for its
-poster. They still answer everything else, CloudEvents among it.
+poster. They still answer everything that is not POST.
 """
 
 from collections.abc import Awaitable, Callable
@@ -45,8 +45,8 @@ def handlers(model: PosterGenreModel, dataplane: DataPlane) -> dict[str, Handler
     def version_1(work: Callable[[Any], Awaitable[Any]], seconds: Any) -> Handler:
         async def handle(headers: Headers, body: bytes) -> Response:
             with seconds.time():
-                if _is_cloudevent(headers):
-                    return await _answer_event(dataplane, work, headers, body)
+                if event := _event_headers(headers):
+                    return await _answer_event(dataplane, work, event, body)
                 return json_response(await work(_parse(body)))
 
         return handle
@@ -77,20 +77,28 @@ def _parse(body: bytes) -> Any:
         raise DataError(f"the body is no JSON ({error})", remedy="see the documentation") from None
 
 
-def _is_cloudevent(headers: Headers) -> bool:
-    return "ce-specversion" in headers or headers.get("content-type", "").startswith(
-        "application/cloudevents"
-    )
+_BINARY = {"ce-id", "ce-source", "ce-specversion", "ce-type"}
+_STRUCTURED = "application/cloudevents+json"
+
+
+def _event_headers(headers: Headers) -> dict[str, str] | None:
+    """Give the headers of a CloudEvent as KServe compares them; None if it is no such event."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == _STRUCTURED or set(headers) >= _BINARY:
+        return {**headers, "content-type": kind}
+    return None
 
 
 async def _answer_event(
-    dataplane: DataPlane, work: Callable[[Any], Awaitable[Any]], headers: Headers, body: bytes
+    dataplane: DataPlane,
+    work: Callable[[Any], Awaitable[Any]],
+    headers: dict[str, str],
+    body: bytes,
 ) -> Response:
     """Answer a CloudEvent with one, as KServe does."""
-    names = dict(headers)
-    document, attributes = _read_event(dataplane, names, body)
+    document, attributes = _read_event(dataplane, headers, body)
     answer = await work(document)
-    content, more = dataplane.encode(MODEL_NAME, answer, names, attributes)
+    content, more = dataplane.encode(MODEL_NAME, answer, headers, attributes)
     return Response(content, headers=more)
 
 

@@ -17,6 +17,7 @@ from marquee.endpoint import MODEL_NAME
 from serving import openapi, page
 from serving.gate import Gate
 from serving.grpc_server import grpc_server
+from serving.http_protocol import BoundedHttpProtocol
 from serving.kserve_api import (
     FASTAPI_APP_IMPORT_STRING,
     DataPlane,
@@ -114,6 +115,7 @@ class PosterServer(RESTServer):
             metrics=model.metrics,
             tracing=model.tracing,
         )
+        self.config.http = BoundedHttpProtocol
         self.config.access_log = False  # the gate has one
         self.config.server_header = False
         self.config.proxy_headers = False

@@ -12,7 +12,7 @@ malformed requests with 422 or 500.
 import itertools
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,13 +44,24 @@ _MOST_ELEMENTS = 1_000
 """As many as a server may be set to take; checked before an object is made for each."""
 
 
+# KServe's own types of these fields make pydantic write four errors for each value that is wrong.
+_Parameters = dict[str, Any] | None
+
+
 class _Input(RequestInput):
+    shape: list[int] = Field(max_length=_MOST_TENSORS)
     data: list[Any] = Field(default_factory=list, max_length=_MOST_ELEMENTS)
+    parameters: _Parameters = None
+
+
+class _Output(RequestOutput):
+    parameters: _Parameters = None
 
 
 class _Request(InferenceRequest):
     inputs: list[_Input] = Field(max_length=_MOST_TENSORS)
-    outputs: list[RequestOutput] | None = Field(None, max_length=_MOST_TENSORS)
+    outputs: list[_Output] | None = Field(None, max_length=_MOST_TENSORS)
+    parameters: _Parameters = None
 
 
 def input_types() -> list[dict[str, Any]]:
@@ -134,7 +145,8 @@ def read_grpc_request(message: Any) -> InferRequest:
         if raw:
             data = _raw_elements(tensor, raw[number])
         else:
-            data = list(tensor.contents.bytes_contents) or list(tensor.contents.int64_contents)
+            contents = tensor.contents
+            data = _first_elements(tensor, contents.bytes_contents or contents.int64_contents)
         inputs.append(InferInput(tensor.name, list(tensor.shape), tensor.datatype, data))
     return InferRequest(
         model_name=message.model_name,
@@ -179,18 +191,23 @@ def _attach_raw_inputs(request: _Request, raw: bytes) -> None:
 def _raw_elements(tensor: Any, raw: bytes) -> list[Any]:
     split = _split_numbers if tensor.datatype == "INT64" else _split_bytes
     try:
-        elements = list(itertools.islice(split(raw), _MOST_ELEMENTS + 1))
+        return _first_elements(tensor, split(raw))
     except struct.error:
         raise DataError(
             f"the raw data of input {tensor.name!r} is cut off",
             remedy=f"send {tensor.datatype} as KServe's binary extension says",
         ) from None
-    if len(elements) > _MOST_ELEMENTS:
+
+
+def _first_elements(tensor: Any, elements: Iterable[Any]) -> list[Any]:
+    """List elements, unless there are more than any server takes."""
+    first = list(itertools.islice(elements, _MOST_ELEMENTS + 1))
+    if len(first) > _MOST_ELEMENTS:
         raise DataError(
             f"input {tensor.name!r} has more than {_MOST_ELEMENTS:,} elements",
             remedy="send fewer posters a request",
         )
-    return elements
+    return first
 
 
 def _split_numbers(raw: bytes) -> Iterator[int]:

@@ -61,10 +61,8 @@ def test_all_bodies_together_are_bounded():
     bodies = Bodies(100)
 
     async def many():
-        with bodies.hold(100), bodies.hold(100), bodies.hold(100), bodies.hold(100):
+        with bodies.hold(100), bodies.hold(100):
             async with (
-                bodies.read(request(part(100, more=False))),
-                bodies.read(request(part(100, more=False))),
                 bodies.read(request(part(100, more=False))),
                 bodies.read(request(part(90, more=False))),
             ):
@@ -83,7 +81,7 @@ def test_what_is_held_is_bounded_each_by_itself():
 
 
 def test_json_that_grows_when_it_is_parsed():
-    check_json(b"[" + b"0," * 999_998 + b"0]")
-    for body in (b"[" + b"0," * 1_000_000 + b"0]", b"[" * 1_000_001, b'{"a":' * 1_000_001):
-        with pytest.raises(DataError, match="more than 1,000,000 values"):
+    check_json(b"[" + b"0," * 49_998 + b"0]")
+    for body in (b"[" + b"0," * 50_000 + b"0]", b"[" * 50_001, b'{"a":' * 50_001):
+        with pytest.raises(DataError, match="more than 50,000 values"):
             check_json(body)

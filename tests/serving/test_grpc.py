@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 import time
 
 import grpc
@@ -222,3 +223,27 @@ def test_it_asks_for_tokens(start, tmp_path):
     answer = client.infer(request(), metadata=(("authorization", "Bearer secret"),))
     assert probabilities(answer).shape == (3, 4)
     assert client.stub.ServerReady(messages.ServerReadyRequest(), timeout=10).ready
+
+
+def test_calls_without_a_token_keep_no_others_out(start, tmp_path):
+    (tmp_path / "tokens").write_text("secret\n")
+    port = free_port()
+    start(
+        tiny_bundle(tmp_path / "bundle"),
+        *("--grpc-port", port, "--token-file", tmp_path / "tokens"),
+    )
+    client, end = Client(f"127.0.0.1:{port}"), threading.Event()
+
+    def never_sent():
+        end.wait(30)
+        yield from ()
+
+    call = client.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
+    calls = [call.future(never_sent()) for _ in range(70)]
+    try:
+        for unfinished in calls:
+            assert unfinished.code() == grpc.StatusCode.UNAUTHENTICATED
+        answer = client.infer(request(), metadata=(("authorization", "Bearer secret"),))
+        assert probabilities(answer).shape == (3, 4)
+    finally:
+        end.set()

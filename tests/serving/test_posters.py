@@ -38,7 +38,7 @@ async def complete(bodies, *urls):
 def test_what_is_fetched_counts_as_held_until_the_request_is_answered():
     bodies = Bodies(100)
     with ExitStack() as others:
-        for _ in range(7):
+        for _ in range(3):
             others.enter_context(bodies.hold(100))
         assert asyncio.run(complete(bodies, "60", "40")) == [4, 60, 40]
         others.enter_context(bodies.hold(100))
