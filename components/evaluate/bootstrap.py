@@ -17,7 +17,7 @@ from marquee.metrics import COVERAGE_PRECISION, top_hits
 RESAMPLES = 1000
 LEVEL = 0.95
 SEED = 0
-_CELLS = 500_000
+_CELLS = 100_000
 """Weights that are held at a time."""
 
 Interval = tuple[float, float]
