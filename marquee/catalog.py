@@ -311,6 +311,23 @@ class Catalog:
         frame.index = pd.RangeIndex(len(frame))
         return frame
 
+    def by_part(self, columns: Sequence[str], chosen: pd.DataFrame) -> Iterator[pd.DataFrame]:
+        """Read some rows, one part after the other.
+
+        At once, texts and lists as Python objects would take more than all that is kept of them.
+
+        Args:
+            columns: The columns to read.
+            chosen: Which rows, by poster_id; its other columns are joined to them.
+
+        Yields:
+            The chosen rows of a part that are not superseded, as `frame` gives them.
+        """
+        newest = self.frame(()).merge(chosen, on="poster_id", validate="one_to_one")
+        for part, rows in newest.groupby("part", sort=False):
+            alone = Catalog.of(self.uri, dataclasses.replace(self.manifest, parts=(str(part),)))
+            yield alone.frame(columns).merge(rows.drop(columns="part"), on="poster_id")
+
     def rows(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Read all rows, superseded ones too: of rows with one poster_id, the last one counts.
 

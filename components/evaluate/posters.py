@@ -1,6 +1,5 @@
 """The posters that a bundle is scored on: narrow columns of the catalog, no pixels."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +43,7 @@ class Posters:
 
 
 def read_posters(catalog: Catalog, plan: SplitPlan) -> Posters:
-    """Read the posters of a split plan, one part of the catalog after the other.
-
-    At once, texts and lists as Python objects would take more than all that is kept of them.
+    """Read the posters of a split plan.
 
     Args:
         catalog: The catalog.
@@ -55,12 +52,9 @@ def read_posters(catalog: Catalog, plan: SplitPlan) -> Posters:
     Raises:
         DataGateFailed: No test poster has a label, or the terms of some are over.
     """
-    newest = catalog.frame(()).merge(plan.frame[["poster_id", "split"]], on="poster_id")
     frames, labels, train_labels = [], [], []
-    for part, rows in newest.groupby("part", sort=False):
-        alone = Catalog.of(catalog.uri, dataclasses.replace(catalog.manifest, parts=(str(part),)))
-        found = alone.frame([*_COLUMNS, *label_columns(plan.genres)])
-        found = found.merge(rows[["poster_id", "split"]], on="poster_id")
+    columns = [*_COLUMNS, *label_columns(plan.genres)]
+    for found in catalog.by_part(columns, plan.frame[["poster_id", "split"]]):
         has = label_matrix(found, plan.genres)
         test, train = ((found["split"] == split).to_numpy() for split in (TEST, TRAIN))
         frames.append(found.loc[test, [*_COLUMNS, "part"]].astype(dict.fromkeys(_TEXTS, _TEXT)))

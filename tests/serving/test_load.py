@@ -69,8 +69,8 @@ def test_sigterm_under_load(start, bundle, tmp_path, share):
     )
     assert server.process.wait(timeout=30) == 0
     middle = load.answers[len(load.answers) // 2].due
-    # Those that were due at the same moment may find nobody listening any more.
-    before = statuses(load.due(0, middle - 0.01))
+    # Those that came just before it may not have been accepted: they go with the listener.
+    before = statuses(load.due(0, middle - 0.1))
     assert before.keys() <= {OK, BUSY}
     assert before[OK] > 0
     assert statuses(load.due(middle + 1))[LOST] > 0
