@@ -5,5 +5,5 @@ import os
 __version__ = "0.1.0"
 
 # Arrow reads it when it is imported. The allocator that it would choose itself, mimalloc, keeps
-# what is freed: after a catalog of 45,000 rows 20 MB, in each process that has read it.
+# what is freed, in each process that has read a catalog.
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

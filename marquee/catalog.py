@@ -289,6 +289,10 @@ class Catalog:
         catalog.uri, catalog.manifest = uri, manifest
         return catalog
 
+    def alone(self, part: str) -> "Catalog":
+        """Give the catalog as if it had one part only."""
+        return Catalog.of(self.uri, dataclasses.replace(self.manifest, parts=(part,)))
+
     def __len__(self) -> int:
         return self.manifest.rows
 
@@ -325,8 +329,11 @@ class Catalog:
         """
         newest = self.frame(()).merge(chosen, on="poster_id", validate="one_to_one")
         for part, rows in newest.groupby("part", sort=False):
-            alone = Catalog.of(self.uri, dataclasses.replace(self.manifest, parts=(str(part),)))
-            yield alone.frame(columns).merge(rows.drop(columns="part"), on="poster_id")
+            yield (
+                self.alone(str(part))
+                .frame(columns)
+                .merge(rows.drop(columns="part"), on="poster_id")
+            )
 
     def rows(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Read all rows, superseded ones too: of rows with one poster_id, the last one counts.

@@ -18,7 +18,8 @@ MOST_POSTERS = 64
 
 _LONGEST_TEXT = 300
 """Characters: thousands of records wait in memory while storage is slow."""
-_MOST_GENRES = 100
+MOST_GENRES = 100
+"""Genres that are named together, by a request or an answer."""
 _FIELDS = {"image", "year", "genres", "title", "film_id", "client_id"}
 
 
@@ -127,7 +128,7 @@ def _parse_genres(index: int, document: Any) -> tuple[str, ...]:
         return ()
     if (
         not isinstance(document, list)
-        or len(document) > _MOST_GENRES
+        or len(document) > MOST_GENRES
         or not all(isinstance(genre, str) for genre in document)
     ):
         raise InvalidInstance(

@@ -232,9 +232,10 @@ class PosterGenreModel(Model):
 
     async def _decoded(self, instances: list[Instance]) -> list[Poster]:
         with self._stage("decode"):
-            posters, seconds = await self._on_thread(self._decode, instances)
+            decoded: tuple[list[Poster], float] = await self._on_thread(self._decode, instances)
+        posters, seconds = decoded
         self.batcher.decoded(len(posters), seconds / cpus())
-        return list(posters)
+        return posters
 
     def _decode(self, instances: list[Instance]) -> tuple[list[Poster], float]:
         """Decode on a thread, and tell how long it took once it had begun."""

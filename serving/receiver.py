@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from marquee.endpoint import InvalidInstance, parse_request
+from marquee.endpoint import MOST_GENRES, InvalidInstance, parse_request
 from marquee.errors import DataError, InvalidImage
 from marquee.images import Attributes, decode, measure
 from marquee.processes import cpus
@@ -52,7 +52,6 @@ MAX_BYTES = 48_000_000
 """The largest event: the server's largest request is 32 MB, and base64 around it adds a third."""
 
 _MOST_POSTERS = 1_000
-_MOST_GENRES = 100
 _LONGEST_NAME = 300
 _GRACE_SECONDS = 10
 _STRUCTURED = "application/cloudevents+json"
@@ -226,7 +225,7 @@ def _answered_poster(index: int, document: Any) -> AnsweredPoster:
 
 
 def _are_genres(genres: list[Any], probabilities: dict[Any, Any]) -> bool:
-    few = 0 < len(genres) <= _MOST_GENRES and len(probabilities) <= _MOST_GENRES
+    few = 0 < len(genres) <= MOST_GENRES and len(probabilities) <= MOST_GENRES
     return few and all(map(_is_probability, probabilities.values()))
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -41,8 +41,11 @@ class Part:
         Args:
             columns: The facts.
         """
-        alone = Catalog.of(self.catalog.uri, replace(self.catalog.manifest, parts=(self.part,)))
-        facts = alone.frame([*columns, *_PLACE]).merge(self.poster_ids, on="poster_id")
+        facts = (
+            self.catalog.alone(self.part)
+            .frame([*columns, *_PLACE])
+            .merge(self.poster_ids, on="poster_id")
+        )
         return facts.sort_values("shard_offset", ignore_index=True)
 
 

@@ -208,42 +208,41 @@ def test_it_ends_together_with_http(start, tmp_path):
     assert server.process.wait(timeout=10) == 0
 
 
-def test_it_asks_for_tokens(start, tmp_path):
+@pytest.fixture
+def guarded(start, tmp_path):
+    """A client of a server that asks for the token `secret`."""
     (tmp_path / "tokens").write_text("secret\n")
     port = free_port()
     start(
         tiny_bundle(tmp_path / "bundle"),
         *("--grpc-port", port, "--token-file", tmp_path / "tokens"),
     )
-    client = Client(f"127.0.0.1:{port}")
+    return Client(f"127.0.0.1:{port}")
+
+
+def test_it_asks_for_tokens(guarded):
     for metadata in ((), (("authorization", "Bearer wrong"),)):
         with pytest.raises(grpc.RpcError) as caught:
-            client.infer(request(), metadata=metadata)
+            guarded.infer(request(), metadata=metadata)
         assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
-    answer = client.infer(request(), metadata=(("authorization", "Bearer secret"),))
+    answer = guarded.infer(request(), metadata=(("authorization", "Bearer secret"),))
     assert probabilities(answer).shape == (3, 4)
-    assert client.stub.ServerReady(messages.ServerReadyRequest(), timeout=10).ready
+    assert guarded.stub.ServerReady(messages.ServerReadyRequest(), timeout=10).ready
 
 
-def test_calls_without_a_token_keep_no_others_out(start, tmp_path):
-    (tmp_path / "tokens").write_text("secret\n")
-    port = free_port()
-    start(
-        tiny_bundle(tmp_path / "bundle"),
-        *("--grpc-port", port, "--token-file", tmp_path / "tokens"),
-    )
-    client, end = Client(f"127.0.0.1:{port}"), threading.Event()
+def test_calls_without_a_token_keep_no_others_out(guarded):
+    end = threading.Event()
 
     def never_sent():
         end.wait(30)
         yield from ()
 
-    call = client.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
+    call = guarded.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
     calls = [call.future(never_sent()) for _ in range(70)]
     try:
         for unfinished in calls:
             assert unfinished.code() == grpc.StatusCode.UNAUTHENTICATED
-        answer = client.infer(request(), metadata=(("authorization", "Bearer secret"),))
+        answer = guarded.infer(request(), metadata=(("authorization", "Bearer secret"),))
         assert probabilities(answer).shape == (3, 4)
     finally:
         end.set()
