@@ -106,7 +106,8 @@ def check_json(body: bytes) -> None:
     Raises:
         DataError: It has more values than any request needs.
     """
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > _MOST_VALUES:
+    # Counting takes longer than all else that reads a small body, which cannot have so many.
+    if len(body) > _MOST_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
         raise DataError(
             f"the JSON has more than {_MOST_VALUES:,} values", remedy="send one entry a poster"
         )

@@ -66,7 +66,8 @@ class PosterGenreModel(Model):
         self.tracing = tracing
         self.bodies = Bodies(int(settings.max_request_mb * 1e6))
         # Not more than cores: a large poster takes 150 MB while it is decoded, and more as PNG.
-        self._threads = ThreadPoolExecutor(cpus(), "decode")
+        self._cores = cpus()
+        self._threads = ThreadPoolExecutor(self._cores, "decode")
         self._fetcher = (
             PosterFetcher(FetchSettings(hosts=settings.url_hosts)) if settings.url_hosts else None
         )
@@ -234,7 +235,7 @@ class PosterGenreModel(Model):
         with self._stage("decode"):
             decoded: tuple[list[Poster], float] = await self._on_thread(self._decode, instances)
         posters, seconds = decoded
-        self.batcher.decoded(len(posters), seconds / cpus())
+        self.batcher.decoded(len(posters), seconds / self._cores)
         return posters
 
     def _decode(self, instances: list[Instance]) -> tuple[list[Poster], float]:
