@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from marquee.engine import Prediction
 from marquee.errors import MarqueeError
 
-_MEMORY = 0.1
-"""How much the latest run counts in the mean time of a poster."""
-
+_MEMORY_SECONDS = 0.5
+"""A pace is that of about the latest so many seconds of work."""
 
 _FEWEST = 4
 """Posters that may wait however long they take to decode: else threads would be idle."""
@@ -61,6 +60,33 @@ class _Item:
     """When it came into the queue (`time.perf_counter`)."""
 
 
+class Pace:
+    """How long a poster takes: a moving mean that fades by time, not by the number of posters.
+
+    Thus a single poster that met a pause of 100 ms hardly counts, however quick the others were.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._posters = 0.0
+
+    def add(self, posters: int, seconds: float) -> None:
+        """Learn from work.
+
+        Args:
+            posters: How many were worked on.
+            seconds: How long that took.
+        """
+        kept = math.exp(-seconds / _MEMORY_SECONDS)
+        self._seconds = self._seconds * kept + seconds
+        self._posters = self._posters * kept + posters
+
+    @property
+    def seconds(self) -> float:
+        """Seconds a poster; 0 while nothing is known."""
+        return self._seconds / self._posters if self._posters else 0.0
+
+
 Observer = Callable[[int, float, list[float]], None]
 """Gets, for each run, its posters, its seconds, and how long each poster waited in seconds."""
 
@@ -98,8 +124,8 @@ class Batcher:
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._admitted = 0
         self._coming = 0
-        self._run_seconds = 0.0
-        self._decode_seconds = 0.0
+        self._run_pace = Pace()
+        self._decode_pace = Pace()
         self._thread = threading.Thread(target=self._work, name="infer", daemon=True)
         self._thread.start()
 
@@ -117,14 +143,14 @@ class Batcher:
         Raises:
             Overloaded: They would not.
         """
-        capacity = self._in_time(self._run_seconds, 3 * self._max_batch)
+        run, decode = self._run_pace.seconds, self._decode_pace.seconds
+        capacity = self._in_time(run, 3 * self._max_batch)
         # Decoding and the model work side by side: the slower one sets the pace.
-        if self._decode_seconds:
-            capacity = min(capacity, self._in_time(self._decode_seconds, _FEWEST))
+        if decode:
+            capacity = min(capacity, self._in_time(decode, _FEWEST))
         # A request of more posters than ever wait at once is served when nothing else is.
         if self._admitted and self._admitted + posters > capacity:
-            seconds = self._admitted * max(self._run_seconds, self._decode_seconds)
-            raise Overloaded(max(1, math.ceil(seconds)))
+            raise Overloaded(max(1, math.ceil(self._admitted * max(run, decode))))
 
     def _in_time(self, poster_seconds: float, fewest: int) -> int:
         """Give how many posters are through in time, or may wait whatever it takes."""
@@ -163,7 +189,7 @@ class Batcher:
             posters: How many were decoded.
             seconds: How long that took of all threads that decode.
         """
-        self._decode_seconds = _mean(self._decode_seconds, seconds / posters)
+        self._decode_pace.add(posters, seconds)
 
     async def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Predict posters, together with those of other requests.
@@ -238,7 +264,7 @@ class Batcher:
         start: float,
         seconds: float,
     ) -> None:
-        self._run_seconds = _mean(self._run_seconds, seconds / len(batch))
+        self._run_pace.add(len(batch), seconds)
         self._observe(len(batch), seconds, [start - item.since for item in batch])
         for number, item in enumerate(batch):
             if item.answer.done():
@@ -247,8 +273,3 @@ class Batcher:
                 item.answer.set_exception(predictions)
             else:
                 item.answer.set_result(predictions[number])
-
-
-def _mean(known: float, latest: float) -> float:
-    """Give the moving mean of seconds a poster."""
-    return known + (latest - known) * (_MEMORY if known else 1)

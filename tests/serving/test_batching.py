@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from serving.batching import Batcher, Overloaded, fitting_batch
+from serving.batching import Batcher, Overloaded, Pace, fitting_batch
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
@@ -171,6 +171,26 @@ def test_slow_decoding_makes_the_queue_shorter(model, make):
         batcher.check(4)
         with pytest.raises(Overloaded, match="try again in 36 s"):
             batcher.check(5)
+
+
+def pace_of(*work):
+    pace = Pace()
+    for posters, seconds in work:
+        pace.add(posters, seconds)
+    return pace.seconds
+
+
+def test_a_pause_of_one_run_hardly_counts():
+    quick = [(2, 0.002)] * 2000
+    assert pace_of(*quick, (1, 0.1)) == pytest.approx(0.001, rel=0.3)
+
+
+def test_what_has_become_slow_is_known_within_seconds():
+    assert pace_of(*[(2, 0.002)] * 2000, *[(1, 0.1)] * 30) == pytest.approx(0.1, rel=0.5)
+
+
+def test_what_has_become_quick_again_is_known_within_seconds():
+    assert pace_of(*[(1, 5.0)], *[(1, 0.001)] * 3000) == pytest.approx(0.001, rel=0.5)
 
 
 @pytest.mark.parametrize(
