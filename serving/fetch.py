@@ -9,7 +9,8 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, ip_address, ip_network
@@ -20,6 +21,7 @@ from yarl import URL
 
 from marquee.errors import DataError, UsageError
 from marquee.settings import check_range
+from serving.batching import Overloaded
 
 Lookup = Callable[[str], Awaitable[list[tuple[str, int]]]]
 """Gives the addresses and ports of a host."""
@@ -27,6 +29,9 @@ Lookup = Callable[[str], Awaitable[list[tuple[str, int]]]]
 _LONGEST_URL = 2_048
 _CONNECTIONS = 8
 """At a time, each holding one poster in memory; further ones wait, within their own time."""
+
+_MOST_FETCHES = 64
+"""Posters being fetched for all requests together; further requests are to come again."""
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # The last label starts with a letter: no spelling of an IP address does.
@@ -140,8 +145,7 @@ class PosterFetcher:
         self._settings = settings
         self._resolver = _CheckedResolver(lookup, may_connect)
         self._tls = tls
-        self.fetching = 0
-        """How many posters are being fetched, or wait for it."""
+        self._reserved = 0
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
@@ -162,6 +166,25 @@ class PosterFetcher:
             trust_env=False,
         )
 
+    @contextmanager
+    def reserved(self, posters: int) -> Iterator[None]:
+        """Count posters as being fetched until the context ends.
+
+        Args:
+            posters: How many.
+
+        Raises:
+            Overloaded: Too many are being fetched already.
+        """
+        # A request of more than that is served when nobody else fetches.
+        if self._reserved and self._reserved + posters > _MOST_FETCHES:
+            raise Overloaded(1)
+        self._reserved += posters
+        try:
+            yield
+        finally:
+            self._reserved -= posters
+
     async def fetch(self, url: str) -> bytes:
         """Fetch a poster.
 
@@ -175,7 +198,6 @@ class PosterFetcher:
             UrlRefused: The URL may not be fetched, or its host did not send a file in time.
         """
         host = self._check(url)
-        self.fetching += 1
         try:
             async with asyncio.timeout(self._settings.seconds):
                 # Encoded: as it was checked, so it is sent.
@@ -185,8 +207,6 @@ class PosterFetcher:
         except (aiohttp.ClientError, OSError) as error:
             # Only the kind: the text names the address.
             why = f"({type(error).__name__})"
-        finally:
-            self.fetching -= 1
         raise UrlRefused(
             f"{host} did not send the poster {why}",
             remedy="try again later, or send the file itself",

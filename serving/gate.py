@@ -137,7 +137,8 @@ class Gate:
     def _refused(self, request: Request) -> Response | None:
         path = request.scope["path"]
         if not self._may_pass(request):
-            return json_response({"error": UNAUTHORIZED}, 401, {"WWW-Authenticate": "Bearer"})
+            headers = {"WWW-Authenticate": "Bearer", "Connection": "close"}  # its body is not read
+            return json_response({"error": UNAUTHORIZED}, 401, headers)
         if path.startswith(_VERSIONS):
             raise _nothing_here(request, f"use {_VERSIONS}{self._version}, or leave it out")
         if _length(request.headers) > self._bodies.max_bytes:

@@ -2,9 +2,10 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,9 @@ from numpy.typing import NDArray
 from marquee.endpoint import Instance, InvalidInstance
 from marquee.errors import DataError, InvalidImage
 from marquee.images import MAX_PIXELS, Attributes, Preprocessing, decode, measure, resize
-from serving.batching import Overloaded
 from serving.bodies import Bodies
 from serving.fetch import PosterFetcher, UrlRefused
 from serving.refusals import TooLarge
-
-_MOST_FETCHES = 64
-"""Posters being fetched for all requests together; each may hold its file in memory."""
 
 _MOST_PIXELS = 4 * MAX_PIXELS
 """Of a request's posters together: as much as a thread decodes in a few seconds."""
@@ -64,30 +61,37 @@ async def fetched(
         raise InvalidInstance(
             places[0], "this server fetches no posters", 'send "image": {"b64": "..."}'
         )
-    # A request of more than that is served when nobody else fetches.
-    if fetcher.fetching and fetcher.fetching + len(places) > _MOST_FETCHES:
-        raise Overloaded(1)
     size = 0
     with ExitStack() as held:
 
         async def fetch(index: int) -> bytes:
             nonlocal size
-            image = await fetcher.fetch(str(instances[index].url))
+            try:
+                image = await fetcher.fetch(str(instances[index].url))
+            except UrlRefused as error:
+                raise InvalidInstance(index, error.message, error.remedy) from error
             size += len(image)
             if size > bodies.max_bytes:
                 raise TooLarge(bodies.max_bytes)
             held.enter_context(bodies.hold(len(image)))
             return image
 
-        images = await asyncio.gather(*map(fetch, places), return_exceptions=True)
+        with fetcher.reserved(len(places)):
+            images = await _together(map(fetch, places))
         complete = list(instances)
         for index, image in zip(places, images, strict=True):
-            if isinstance(image, UrlRefused):
-                raise InvalidInstance(index, image.message, image.remedy) from image
-            if isinstance(image, BaseException):
-                raise image
             complete[index] = dataclasses.replace(instances[index], image=image)
         yield complete
+
+
+async def _together(work: Iterable[Coroutine[Any, Any, bytes]]) -> list[bytes]:
+    """Wait for all; the first that fails ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def decode_all(

@@ -110,7 +110,7 @@ def refusal(error: Exception) -> Response:
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(error.seconds)
-    elif isinstance(error, TooLarge | TooSlow):
+    elif isinstance(error, TooLarge | TooSlow | NotFound):
         # Else the rest of the body would still be read, which costs what the limit saves.
         headers["Connection"] = "close"
     return json_response({"error": str(error)}, status_of(error), headers)

@@ -8,17 +8,25 @@ import pytest
 from marquee.endpoint import Instance, InvalidInstance
 from serving.batching import Overloaded
 from serving.bodies import Bodies
-from serving.fetch import UrlRefused
+from serving.fetch import FetchSettings, PosterFetcher, UrlRefused
 from serving.posters import fetched
 from serving.refusals import TooLarge
 
 
-class Fetcher:
+class Fetcher(PosterFetcher):
     """Gives as many bytes as the URL says."""
 
-    fetching = 0
+    def __init__(self):
+        super().__init__(FetchSettings(hosts=("image.tmdb.org",)))
+        self.was_ended = False
 
     async def fetch(self, url):
+        if url == "slow":
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.was_ended = True
+                raise
         if url == "gone":
             raise UrlRefused("the host sent nothing", remedy="send the file")
         return bytes(int(url))
@@ -28,8 +36,8 @@ def instances(*urls):
     return [Instance(image=b"sent"), *(Instance(url=url) for url in urls)]
 
 
-async def complete(bodies, *urls):
-    async with fetched(Fetcher(), bodies, instances(*urls)) as found:
+async def complete(bodies, *urls, fetcher=None):
+    async with fetched(fetcher or Fetcher(), bodies, instances(*urls)) as found:
         with pytest.raises(Overloaded), bodies.hold(bodies.max_bytes):
             pass
         return [len(instance.image) for instance in found]
@@ -55,3 +63,26 @@ def test_a_request_may_not_have_more_by_url_than_in_its_body():
 def test_a_poster_that_cannot_be_had_is_named():
     with pytest.raises(InvalidInstance, match="instance 2: the host sent nothing"):
         asyncio.run(complete(Bodies(100), "60", "gone"))
+
+
+def test_one_that_cannot_be_had_ends_the_others():
+    fetcher = Fetcher()
+    with pytest.raises(InvalidInstance, match="instance 2"):
+        asyncio.run(complete(Bodies(100), "slow", "gone", fetcher=fetcher))
+    assert fetcher.was_ended
+    with fetcher.reserved(64):
+        pass
+
+
+async def fetch_all(fetcher, posters):
+    async with fetched(fetcher, Bodies(1000), instances(*["1"] * posters)) as found:
+        return len(found)
+
+
+def test_more_than_can_be_fetched_come_again_later():
+    fetcher = Fetcher()
+    with fetcher.reserved(60):
+        assert asyncio.run(fetch_all(fetcher, 4)) == 5
+        with pytest.raises(Overloaded):
+            asyncio.run(fetch_all(fetcher, 5))
+    assert asyncio.run(fetch_all(fetcher, 65)) == 66

@@ -119,6 +119,7 @@ def test_the_server_asks_for_tokens_where_it_works_only(start, file, tmp_path):
         response = server.post(path, BODY)
         assert (path, response.status_code) == (path, 401)
         assert response.headers["WWW-Authenticate"] == "Bearer"
+        assert response.headers["Connection"] == "close"  # its body was not read
         assert "Authorization: Bearer TOKEN" in response.json()["error"]
     for path in ("/", "/v2/health/ready", "/v1/models/poster-genre", "/metrics", "/openapi.json"):
         assert (path, server.get(path).status_code) == (path, 200)
