@@ -49,14 +49,14 @@ bench: $(READY) peers ## Run the benchmarks; their scripts write benchmarks/RESU
 soak: $(READY) ## Load the endpoint for 30 minutes an architecture, then with too much
 	$(BIN)/python -m benchmarks.soak $(SOAK)
 
-PEERS := litserve bentoml mlserver torchserve openvino
+PEERS := litserve bentoml mlserver torchserve
 peers: $(PEERS:%=.tools/%/.ready) ## Install what the benchmarks of serving compare with, into .tools
 
 # What serves a bundle has our pins; what a peer brings along has its own.
 .tools/%/.ready: benchmarks/peers/%.txt constraints.txt
 	"$(PYTHON)" -m venv .tools/$*
 	.tools/$*/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  fsspec numpy onnxruntime opencv-python-headless pillow simplejpeg
+	  fsspec numpy onnxruntime opencv-python-headless openvino pillow simplejpeg
 	.tools/$*/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 

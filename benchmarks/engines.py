@@ -1,14 +1,15 @@
 """ONNX Runtime and OpenVINO on the same bundle, with no server around them.
 
-Run `python -m benchmarks.engines [--bundle BUNDLE]... [--rounds 5]` after `make peers`; without
-`--bundle` it makes bundles from drawn posters. All engines run in `.tools/openvino`, in turn, on
-decoded posters. OpenVINO's precision is set explicitly: its default computes in bf16 where the
-processor can, whatever the model says. ONNX Runtime runs through `marquee.engine`.
+Run `python -m benchmarks.engines [--bundle BUNDLE]... [--rounds 5]`; without `--bundle` it makes
+bundles from drawn posters. All engines run in one process, in turn, on decoded posters. What a
+bundle can ask for runs through `marquee.engine`; OpenVINO computing in bf16 is tried beside it.
 """
 
 import argparse
+import dataclasses
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,15 +26,13 @@ from benchmarks.posters import read_posters
 from benchmarks.results import FILE, record
 from benchmarks.running import ROOT
 from marquee.bundle import FULL_PRECISION, Bundle, load
-from marquee.engine import Engine
+from marquee.engine import RUNTIMES, Engine
 from marquee.images import preprocess
 
-_PYTHON = ROOT / ".tools/openvino/bin/python"
 _POSTERS = 64
 _BATCHES = (1, 8)
 _THREADS = (1, 2)
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""Of OpenVINO, by precision; what an int8 model does not quantise is computed in fp32."""
+_NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]
 """Turns preprocessed posters [N, H, W, 3] into logits [N, G]."""
@@ -64,29 +63,29 @@ class Timing:
 
 def engines(bundle: Bundle, threads: int) -> dict[tuple[str, str], Run]:
     """Open a bundle in every engine and precision."""
-    found: dict[tuple[str, str], Run] = {}
-    for precision, file in bundle.info.variants.items():
-        found["ONNX Runtime", precision] = _onnxruntime(bundle, precision, threads)
-        if precision != "bf16":
-            found["OpenVINO", precision] = _openvino(bundle.folder / file, precision, threads)
-    found["OpenVINO", "bf16"] = _openvino(bundle.model_file(FULL_PRECISION), "bf16", threads)
-    return found
+    found = {
+        (_NAMES[name], precision): _run_by(bundle, name, precision, threads)
+        for precision in bundle.info.variants
+        for name in RUNTIMES
+    }
+    return found | {("OpenVINO", "bf16 computed"): _computed_in_bf16(bundle, threads)}
 
 
-def _onnxruntime(bundle: Bundle, precision: str, threads: int) -> Run:
-    engine = Engine(bundle, precision, threads)
+def _run_by(bundle: Bundle, name: str, precision: str, threads: int) -> Run:
+    info = dataclasses.replace(bundle.info, engine=name)
+    engine = Engine(Bundle(bundle.folder, info), precision, threads)
     return lambda posters: engine.infer(posters)["logits"]
 
 
-def _openvino(model: Path, precision: str, threads: int) -> Run:
-    import openvino  # type: ignore[import-not-found]
+def _computed_in_bf16(bundle: Bundle, threads: int) -> Run:
+    import openvino
 
     core = openvino.Core()
-    whole = core.read_model(model)
+    whole = core.read_model(bundle.model_file(FULL_PRECISION))
     # As `Engine.infer` by default: evidence maps are not computed unless asked for.
     wanted = [whole.output(name) for name in ("logits", "embedding")]
     options = {
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_PRECISION_HINT": "bf16",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
     }
@@ -143,11 +142,9 @@ def main() -> None:
         timings = measure(load(arguments.measure), arguments.rounds, arguments.seconds)
         print(json.dumps([timing.row() for timing in timings]))
         return
-    if not _PYTHON.exists():
-        raise SystemExit("OpenVINO is not installed: run `make peers`")
     with tempfile.TemporaryDirectory(prefix="bundles-") as scratch:
         for bundle in bundles(arguments.bundles, Path(scratch)):
-            command = [str(_PYTHON), "-m", "benchmarks.engines", "--measure", str(bundle.folder)]
+            command = [sys.executable, "-m", "benchmarks.engines", "--measure", str(bundle.folder)]
             command += ["--rounds", str(arguments.rounds), "--seconds", str(arguments.seconds)]
             said = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
             heads = [

@@ -1,12 +1,13 @@
 """The engine: runs a bundle, for evaluation, `marquee predict` and the server alike."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from marquee.bundle import Bundle
@@ -33,11 +34,56 @@ class Prediction:
     """The most probable era; None if the model does not predict it."""
 
 
-Run = Callable[[list[str], NDArray[np.uint8]], Sequence[NDArray[Any]]]
+Run = Callable[[Sequence[str], NDArray[np.uint8]], Sequence[NDArray[Any]]]
 """Computes the named outputs for posters [N, H, W, 3]."""
 
 
+@cache
+def _open_vino() -> Any:
+    """Give the one core of this process, for good.
+
+    Each gives the thread a stack for signals, and takes it away when it goes; the second to go
+    puts the first one's back, and the next signal ends the process (openvino 2026.4.1).
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+class _OpenVino:
+    """Compiles a graph for each choice of outputs: one that has all of them computes all."""
+
+    def __init__(self, file: Path, threads: int) -> None:
+        self._file = file
+        self._options = {
+            # Its default computes in bf16 where the processor can, whatever the model says.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # The threads that decode the next posters run on the same CPUs.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._graphs: dict[tuple[str, ...], Any] = {}
+        self._turn = threading.Lock()  # a graph is not to be run by two threads at once
+
+    def __call__(self, outputs: Sequence[str], images: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
+        with self._turn:
+            values = self._graph(tuple(outputs))(images)
+            return [values[name] for name in outputs]
+
+    def _graph(self, outputs: tuple[str, ...]) -> Any:
+        if outputs not in self._graphs:
+            import openvino
+
+            model = _open_vino().read_model(self._file)
+            part = openvino.Model([model.output(name) for name in outputs], model.get_parameters())
+            self._graphs[outputs] = _open_vino().compile_model(part, "CPU", self._options)
+        return self._graphs[outputs]
+
+
 def _onnx_runtime(file: Path, threads: int) -> Run:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -45,13 +91,16 @@ def _onnx_runtime(file: Path, threads: int) -> Run:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda outputs, images: session.run(outputs, {"image": images})
+    return lambda outputs, images: session.run(list(outputs), {"image": images})
 
 
-RUNTIMES: dict[str, Callable[[Path, int], Run]] = {"onnxruntime": _onnx_runtime}
+RUNTIMES: dict[str, Callable[[Path, int], Run]] = {
+    "openvino": _OpenVino,
+    "onnxruntime": _onnx_runtime,
+}
 """What a bundle's `engine` names: opens a model file, to be run on so many threads.
 
-benchmarks/engines.py compares it with OpenVINO.
+Each is imported when it is asked for: they take 10 MB and more.
 """
 
 
@@ -93,7 +142,7 @@ class Engine:
             The outputs by name: `logits` [N, G], `embedding` [N, 64], `maps` [N, G, h, w], and
             `era` [N, E] if the bundle predicts eras.
         """
-        values = self._run(list(outputs), images)
+        values = self._run(outputs, images)
         return dict(zip(outputs, values, strict=True))
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -101,6 +101,7 @@ class Batcher:
     Args:
         run: Predicts posters [N, H, W, 3].
         max_batch: The largest N.
+        run_seconds: How long a run of so many takes; 0 if that is to be found out.
         max_wait: Seconds that a run waits for posters on their way.
         queue_seconds: Posters are admitted while those before them take no longer than this; or
             while they are at most three full runs, whatever those take.
@@ -112,6 +113,7 @@ class Batcher:
         run: Callable[[NDArray[np.uint8]], list[Prediction]],
         *,
         max_batch: int,
+        run_seconds: float,
         max_wait: float,
         queue_seconds: float,
         observe: Observer,
@@ -125,6 +127,7 @@ class Batcher:
         self._admitted = 0
         self._coming = 0
         self._run_pace = Pace()
+        self._run_pace.add(max_batch, run_seconds)
         self._decode_pace = Pace()
         self._thread = threading.Thread(target=self._work, name="infer", daemon=True)
         self._thread.start()

@@ -85,13 +85,14 @@ class PosterGenreModel(Model):
         # Not `self.engine`: that is KServe's flag for models that start an engine of their own.
         self._runner = Engine(self._bundle)
         batch = fitting_batch(self._run_seconds(1), settings.run_ms / 1000, settings.max_batch)
-        self._run_seconds(batch)
+        run_seconds = self._run_seconds(batch)
         self._neighbours = Neighbours.read(str(self._bundle.folder))
         self._explainer = Explainer(self._runner, self._neighbours)
         self._purged = PurgeMarks(settings.registry)
         self.batcher = Batcher(
             self._runner.predict,
             max_batch=batch,
+            run_seconds=run_seconds,
             max_wait=settings.max_wait_ms / 1000,
             queue_seconds=settings.queue_seconds,
             observe=lambda *run: self.metrics.run(*run),

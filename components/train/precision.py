@@ -3,9 +3,9 @@
 `int8`: the backbone's kernels and feature maps as 8-bit integers, their ranges measured on training
 posters. The head stays in fp32, so the evidence maps still add up to the logits.
 
-`bf16`: the weights in half the space. onnxruntime has no bf16 convolution for CPUs (1.31:
-NOT_IMPLEMENTED for Conv, Gemm and MatMul), so it widens them when the model is loaded and is no
-faster; an engine that computes in bf16 can do so from the same file.
+`bf16`: the weights in half the space. They are widened when the model is loaded, so it is no
+faster: onnxruntime has no bf16 convolution for CPUs (1.31: NOT_IMPLEMENTED for Conv, Gemm and
+MatMul), and OpenVINO is told to compute in fp32, as not every processor can in bf16.
 """
 
 import logging
@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from marquee.bundle import FULL_PRECISION, MODEL_FILE
+from marquee.bundle import DEFAULT_ENGINE, FULL_PRECISION, MODEL_FILE
 from marquee.decision import Calibration
+from marquee.engine import RUNTIMES, Run
 from marquee.metrics import macro_map
 from marquee.processes import cpus
 
@@ -61,7 +61,7 @@ class Attempt:
     gap: float
     """Largest difference between a logit and its evidence maps plus bias; 0 without maps."""
     speed: float
-    """How many times as fast it runs a poster on this machine, in onnxruntime."""
+    """How many times as fast it runs a poster on this machine, in the default engine."""
     size: float
     """Its file's share of the full one's."""
 
@@ -216,14 +216,14 @@ def _compare(
     logits: NDArray[np.float32],
     calibration: Calibration,
 ) -> Attempt:
-    session = _session(reduced, threads=cpus())
+    run = _open(reduced, threads=cpus())
     pieces = _pieces(posters, _BATCH)
     first = next(pieces)
-    found = [_run(session, first, "logits"), *(_run(session, piece, "logits") for piece in pieces)]
+    found = [_logits(run, first), *(_logits(run, piece) for piece in pieces)]
     reduced_logits = np.concatenate(found)
     loss = macro_map(labels, logits) - macro_map(labels, reduced_logits)
     change = calibration.probabilities(reduced_logits) - calibration.probabilities(logits)
-    gap = _gap(session, first)
+    gap = _gap(run, first) if _has_maps(reduced) else 0.0
     return Attempt(
         precision=precision,
         kept=loss <= LARGEST_LOSS and gap <= LARGEST_GAP,
@@ -235,38 +235,34 @@ def _compare(
     )
 
 
-def _gap(session: Any, posters: NDArray[np.uint8]) -> float:
+def _has_maps(path: Path) -> bool:
+    return "maps" in {output.name for output in onnx.load(path).graph.output}
+
+
+def _gap(run: Run, posters: NDArray[np.uint8]) -> float:
     """Find how far logits less evidence are from being the same, the bias, for every poster."""
-    if "maps" not in {output.name for output in session.get_outputs()}:
-        return 0.0
-    bias = _run(session, posters, "logits") - _run(session, posters, "maps").sum(axis=(2, 3))
-    return float(np.ptp(bias, axis=0).max())
+    logits, maps = run(("logits", "maps"), posters)
+    return float(np.ptp(logits - maps.sum(axis=(2, 3)), axis=0).max())
 
 
 def _speed(full: Path, reduced: Path, poster: NDArray[np.uint8]) -> float:
-    """Take the processor time of both by turns, so that the machine's other work matters less.
-
-    On one thread, which is this one.
-    """
-    sessions = _session(full, threads=1), _session(reduced, threads=1)
+    """Take the processor time of both by turns, so that the machine's other work matters less."""
+    runs = _open(full, threads=1), _open(reduced, threads=1)
     best = [math.inf, math.inf]
     for _ in range(_TIMED):
-        for place, session in enumerate(sessions):
-            start = time.thread_time()
-            _run(session, poster, "logits")
-            best[place] = min(best[place], time.thread_time() - start)
+        for place, run in enumerate(runs):
+            start = time.process_time()
+            _logits(run, poster)
+            best[place] = min(best[place], time.process_time() - start)
     return best[0] / best[1]
 
 
-def _session(path: Path, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def _open(path: Path, threads: int) -> Run:
+    return RUNTIMES[DEFAULT_ENGINE](path, threads)
 
 
-def _run(session: Any, posters: NDArray[np.uint8], output: str) -> NDArray[np.float32]:
-    values: NDArray[np.float32] = session.run([output], {"image": posters})[0]
-    return values
+def _logits(run: Run, posters: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return run(("logits",), posters)[0]
 
 
 def _pieces(batches: Posters, size: int) -> Iterator[NDArray[np.uint8]]:

@@ -1,5 +1,9 @@
 """The engine: the model's numbers, calibrated, decided, whatever the batch."""
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from bundles import reference, tiny_bundle
@@ -7,7 +11,7 @@ from helpers import noise_poster
 
 from marquee.bundle import MODEL_FILE
 from marquee.decision import Calibration, decide
-from marquee.engine import OUTPUTS, Engine
+from marquee.engine import OUTPUTS, RUNTIMES, Engine
 from marquee.errors import DataError
 from marquee.images import resize
 
@@ -23,7 +27,9 @@ def images(bundle):
     return np.stack([resize(poster, bundle.info.preprocessing) for poster in posters])
 
 
-def test_the_outputs_are_the_models(bundle, images):
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_the_outputs_are_the_models(name, tmp_path, images):
+    bundle = tiny_bundle(tmp_path / "bundle", label_set="all18", engine=name)
     outputs = Engine(bundle).infer(images, OUTPUTS)
     expected = reference(bundle, images)
     for name in OUTPUTS:
@@ -72,8 +78,43 @@ def test_neither_batch_size_nor_threads_change_the_answer(bundle, images, size, 
 
 def test_an_engine_that_is_not_here_is_named(tmp_path):
     bundle = tiny_bundle(tmp_path / "bundle", engine="tensorrt")
-    with pytest.raises(DataError, match="'tensorrt': this Marquee has onnxruntime"):
+    with pytest.raises(DataError, match="'tensorrt': this Marquee has openvino, onnxruntime"):
         Engine(bundle)
+
+
+SIGNALLED_LATER = """
+import gc, os, signal, sys
+from pathlib import Path
+import numpy as np
+from marquee.engine import RUNTIMES
+
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+pixels = np.zeros((1, 24, 16, 3), np.uint8)
+runs = [RUNTIMES["openvino"](Path(sys.argv[1]), 1) for _ in range(2)]
+for run in runs:
+    run(("logits",), pixels)
+run = None
+while runs:
+    runs.pop(0)
+    gc.collect()
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_can_be_handled_when_engines_have_gone(bundle):
+    command = [sys.executable, "-c", SIGNALLED_LATER, bundle.model_file("fp32")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "handled\n"
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_engines_may_be_used_from_several_threads(name, tmp_path, images):
+    engine = Engine(tiny_bundle(tmp_path / "bundle", label_set="all18", engine=name))
+    expected = [engine.infer(images[n : n + 1], OUTPUTS) for n in range(16)]
+    with ThreadPoolExecutor(4) as threads:
+        found = threads.map(lambda n: engine.infer(images[n % 16 :][:1], OUTPUTS), range(160))
+        for n, outputs in enumerate(found):
+            for output in OUTPUTS:
+                np.testing.assert_array_equal(outputs[output], expected[n % 16][output])
 
 
 def test_a_variant_is_run_by_its_precision(tmp_path, images):

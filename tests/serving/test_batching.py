@@ -43,7 +43,8 @@ def make(model):
     batchers = []
 
     def make(**changes):
-        settings = {"max_batch": 4, "max_wait": 0.0, "queue_seconds": 1.0} | changes
+        settings = {"max_batch": 4, "run_seconds": 0.0, "max_wait": 0.0, "queue_seconds": 1.0}
+        settings |= changes
         observe = settings.pop("observe", lambda *run: None)
         batchers.append(Batcher(model, observe=observe, **settings))
         return batchers[-1]
@@ -161,6 +162,14 @@ def test_a_fast_model_may_have_a_longer_queue(model, make):
     asyncio.run(batcher.predict([image(1)]))
     with batcher.admit(6):
         batcher.check(50)
+
+
+def test_a_model_whose_pace_is_known_has_its_queue_from_the_start(model, make):
+    batcher = make(run_seconds=0.04)
+    with batcher.admit(50):
+        batcher.check(50)
+        with pytest.raises(Overloaded, match="try again in 1 s"):
+            batcher.check(51)
 
 
 def test_slow_decoding_makes_the_queue_shorter(model, make):
