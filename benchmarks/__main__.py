@@ -6,6 +6,7 @@ import sys
 STUDY = ("--arch", "custom_cnn", "--set", "train.custom_cnn.preset=study")
 HALF = ("train.custom_cnn.height=112", "train.custom_cnn.width=112", "train.custom_cnn.epochs=12")
 
+failing = []
 for script, *arguments in (
     ("drawn_difficulty",),
     ("images",),
@@ -28,4 +29,10 @@ for script, *arguments in (
     ("real_posters", "--genres", "study4", *STUDY, *(w for p in HALF for w in ("--set", p))),
 ):
     sys.argv = [script, *arguments]
-    runpy.run_module(f"benchmarks.{script}", run_name="__main__")
+    try:
+        runpy.run_module(f"benchmarks.{script}", run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            failing.append(script)
+            print(f"{script}: {end.code}", file=sys.stderr)
+raise SystemExit(f"failed, or claims do not hold: {', '.join(failing)}" if failing else 0)

@@ -3,11 +3,44 @@
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 FILE = Path(__file__).with_name("RESULTS.md")
 _HEAD = "# Results\n\nWritten by the scripts of this folder; do not edit by hand.\n"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that must hold."""
+
+    what: str
+    measured: str
+    wanted: str
+    holds: bool
+
+
+def record_claims(
+    title: str, command: str, claims: Sequence[Claim], note: str = "", file: Path = FILE
+) -> bool:
+    """Write a section of claims, and print them.
+
+    Args:
+        title: The section's heading.
+        command: What a person runs to get these figures.
+        claims: What was to be shown.
+        note: What to know when reading them.
+        file: The document.
+
+    Returns:
+        Whether all hold.
+    """
+    rows = [[c.what, c.measured, c.wanted, "yes" if c.holds else "**no**"] for c in claims]
+    record(title, command, ["", "measured", "wanted", "holds"], rows, note, file)
+    for claim in claims:
+        print(f"{'holds' if claim.holds else 'FAILS'}: {claim.what}: {claim.measured}")
+    return all(claim.holds for claim in claims)
 
 
 def record(

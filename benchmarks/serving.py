@@ -4,7 +4,7 @@ Run `python -m benchmarks.serving [--bundle BUNDLE]... [--rounds 5] [--seconds 1
 after `make peers`; without `--bundle` it makes bundles from drawn posters. The client is wrk
 (Debian: apt-get install wrk). All servers are up; they take turns, one is loaded at a time: with
 one client for latency, with 16 for throughput, memory and CPU time. Each side's answers are
-compared with the engine's first.
+compared with the engine's first. It ends with status 1 if a claim does not hold.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import requests
 from benchmarks.bundles import bundles, in_precision
 from benchmarks.load import predict_body
 from benchmarks.posters import read_posters
-from benchmarks.results import FILE, record
+from benchmarks.results import FILE, Claim, record, record_claims
 from benchmarks.running import PREDICT, ROOT, Server, marquee, running
 from marquee.bundle import Bundle
 from marquee.engine import Engine
@@ -43,6 +43,9 @@ _TOLERANCE = 0.02
 """By how much a probability may differ: batches of another size round differently in int8."""
 _EXPLAIN = "/v1/models/poster-genre:explain"
 _OURS, _TORCH = "**marquee**", "kserve.Model + torch"
+_ASKED = {"vgg16": (100.0, 0.9), "custom_cnn": (15.0, 0.75)}
+"""The longest p99 in ms at one client, and the least share of the server's CPU for its own loop."""
+_TIE = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +243,21 @@ class Comparison:
     explain: list[Turn]
     """Of our server, with one client that wants the most probable genre explained."""
 
+    def middle(self, what: str) -> dict[str, float]:
+        """Give each side's median; of latencies that at one client, of all else that at 16."""
+        turns = self.alone if what.endswith("_ms") else self.crowd
+        return {name: median(getattr(turn, what) for turn in turns[name]) for name in turns}
+
+    @property
+    def explaining(self) -> float:
+        """How many times as long explaining takes as predicting."""
+        return median(turn.p50_ms for turn in self.explain) / self.middle("p50_ms")[_OURS]
+
+    @property
+    def peers(self) -> list[str]:
+        """Those that serve the same model file."""
+        return [name for name in self.crowd if name not in (_OURS, _TORCH)]
+
 
 def compare(
     bundle: Bundle, sides: Sequence[Side], posters: Sequence[bytes], rounds: int, seconds: float
@@ -291,17 +309,11 @@ def _explain_body(poster: bytes, genre: str) -> bytes:
 
 def table(found: Comparison) -> list[list[str | float]]:
     """Give a row a side: medians over the turns, and ratios to the best peer's."""
-
-    def middle(turns: dict[str, list[Turn]], what: str) -> dict[str, float]:
-        return {name: median(getattr(t, what) for t in turns[name]) for name in turns}
-
-    rate, memory = middle(found.crowd, "rate"), middle(found.crowd, "memory_mb")
-    cpu = middle(found.crowd, "cpu_seconds")
-    p50, p99 = middle(found.alone, "p50_ms"), middle(found.alone, "p99_ms")
-    peers = [name for name in rate if name not in (_OURS, _TORCH)]
-    best = max((rate[name] for name in peers), default=np.nan)
-    quickest = min((p50[name] for name in peers), default=np.nan)
-    lightest = min((memory[name] for name in peers), default=np.nan)
+    rate, memory, cpu = map(found.middle, ("rate", "memory_mb", "cpu_seconds"))
+    p50, p99 = map(found.middle, ("p50_ms", "p99_ms"))
+    best = max((rate[name] for name in found.peers), default=np.nan)
+    quickest = min((p50[name] for name in found.peers), default=np.nan)
+    lightest = min((memory[name] for name in found.peers), default=np.nan)
     loop = median(found.loop)
     return [
         [
@@ -319,6 +331,45 @@ def table(found: Comparison) -> list[list[str | float]]:
         ]
         for name in rate
     ]
+
+
+def claims(found: Comparison, architecture: str, as_shipped: bool) -> list[Claim]:
+    """Tell whether our server is what it has to be, beside the sides that were there.
+
+    Args:
+        found: With our server among the sides.
+        architecture: The bundle's.
+        as_shipped: Whether it is in its default precision.
+    """
+    longest, least_share = _ASKED.get(architecture, _ASKED["vgg16"])
+    rate, memory, p50 = map(found.middle, ("rate", "memory_mb", "p50_ms"))
+    p99 = found.middle("p99_ms")[_OURS]
+    share = median(found.loop) / found.middle("cpu_seconds")[_OURS]
+    wanted = [
+        _at_least("own loop's share of the server's CPU", share, least_share),
+        _at_most("explaining / predicting", found.explaining, 3.0),
+    ]
+    if found.peers:
+        peers = {name: (rate[name], p50[name], memory[name]) for name in found.peers}
+        rates, latencies, memories = zip(*peers.values(), strict=True)
+        wanted += [
+            _at_least("posters/s / best peer's (a tie counts)", rate[_OURS] / max(rates), 1 - _TIE),
+            _at_most("p50 / best peer's (a tie counts)", p50[_OURS] / min(latencies), 1 + _TIE),
+            _at_most("memory / lightest peer's", memory[_OURS] / min(memories), 1.2),
+        ]
+    if as_shipped:
+        wanted.append(_at_most("p99 at one client, ms", p99, longest))
+        if _TORCH in rate:
+            wanted.append(_at_least("posters/s / torch's", rate[_OURS] / rate[_TORCH], 4.0))
+    return wanted
+
+
+def _at_least(what: str, value: float, limit: float) -> Claim:
+    return Claim(what, f"{value:.2f}", f"at least {limit:g}", value >= limit)
+
+
+def _at_most(what: str, value: float, limit: float) -> Claim:
+    return Claim(what, f"{value:.2f}", f"at most {limit:g}", value <= limit)
 
 
 _COLUMNS = (
@@ -366,6 +417,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sides = installed(arguments.sides)
     posters, kind = read_posters(_POSTERS)
+    holds = True
     with tempfile.TemporaryDirectory(prefix="bundles-") as scratch:
         for bundle in bundles(arguments.bundles, Path(scratch)):
             shipped = bundle.info.precision
@@ -373,15 +425,18 @@ def main() -> None:
                 served = in_precision(bundle, precision, Path(scratch))
                 found = compare(served, sides, posters, arguments.rounds, arguments.seconds)
                 as_shipped = ", as shipped" if precision == shipped else ""
-                record(
-                    f"Serving: {bundle.info.architecture}, {precision}{as_shipped}",
+                title = f"Serving: {bundle.info.architecture}, {precision}{as_shipped}"
+                command = (
                     "python -m benchmarks.serving --bundle BUNDLE "
-                    f"--rounds {arguments.rounds} --seconds {arguments.seconds:g}",
-                    _COLUMNS,
-                    table(found),
-                    _note(bundle, kind, arguments.rounds, found),
-                    arguments.results,
+                    f"--rounds {arguments.rounds} --seconds {arguments.seconds:g}"
                 )
+                note = _note(bundle, kind, arguments.rounds, found)
+                record(title, command, _COLUMNS, table(found), note, arguments.results)
+                if _OURS in found.crowd:
+                    asked = claims(found, bundle.info.architecture, precision == shipped)
+                    title += ": what is asked"
+                    holds &= record_claims(title, command, asked, file=arguments.results)
+    raise SystemExit(not holds)
 
 
 def _note(bundle: Bundle, kind: str, rounds: int, found: Comparison) -> str:
@@ -389,10 +444,9 @@ def _note(bundle: Bundle, kind: str, rounds: int, found: Comparison) -> str:
     explain = ""
     if found.explain:
         slow = median(turn.p50_ms for turn in found.explain)
-        ratio = slow / median(turn.p50_ms for turn in found.alone[_OURS])
         explain = (
             f" Explaining the most probable genre, predicting included: p50 {slow:.1f} ms at one "
-            f"client, {ratio:.2f} times predicting."
+            f"client, {found.explaining:.2f} times predicting."
         )
     return (
         f"{_POSTERS} {kind} posters, stretched to {size.height}x{size.width}; wrk on the same "

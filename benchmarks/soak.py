@@ -12,7 +12,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -29,7 +28,7 @@ from benchmarks.load import (
     statuses,
 )
 from benchmarks.posters import read_posters
-from benchmarks.results import FILE, record
+from benchmarks.results import FILE, Claim, record_claims
 from benchmarks.running import Server, marquee, running
 
 _POSTERS = 64
@@ -37,16 +36,6 @@ _SHARE, _CALM, _TOO_MUCH = 0.8, 0.5, 3.0
 """Of capacity: soak; before and after overload; overload."""
 _CALM_SECONDS, _TOO_MUCH_SECONDS = 10.0, 20.0
 _MINUTE = 60.0
-
-
-@dataclass(frozen=True)
-class Claim:
-    """Something that must hold."""
-
-    what: str
-    measured: str
-    wanted: str
-    holds: bool
 
 
 class MemoryWatch:
@@ -197,13 +186,11 @@ def main() -> None:
                 most = capacity(server.port, requests)
                 claims = soak(server, requests, _SHARE * most, arguments.minutes)
                 claims += overload(server, requests, most)
-            holds = holds and all(claim.holds for claim in claims)
             info = bundle.info
-            record(
+            holds &= record_claims(
                 f"Soak and overload: {info.architecture}, {info.precision}",
                 f"python -m benchmarks.soak --bundle BUNDLE --minutes {arguments.minutes}",
-                ["", "measured", "wanted", "holds"],
-                [[c.what, c.measured, c.wanted, "yes" if c.holds else "**no**"] for c in claims],
+                claims,
                 f"{kind} posters at a constant rate from the same cores, records written; "
                 f"capacity {most:.1f} posters/s by the same client. {arguments.minutes} minutes at "
                 f"{_SHARE:g} of it, then {_TOO_MUCH_SECONDS:g} s at {_TOO_MUCH:g} times between "
@@ -211,8 +198,6 @@ def main() -> None:
                 "minute, halved.",
                 arguments.results,
             )
-            for claim in claims:
-                print(f"{'holds' if claim.holds else 'FAILS'}: {claim.what}: {claim.measured}")
     raise SystemExit(not holds)
 
 

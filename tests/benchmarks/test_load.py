@@ -114,7 +114,8 @@ def answers(*pieces):
     found = []
     for seconds, latency, status in pieces:
         for _ in range(round(seconds * 100)):
-            found.append(Answer(len(found) / 100, latency, status))
+            moment = len(found) / 100
+            found.append(Answer(moment, moment, latency, status))
     return found
 
 
