@@ -53,7 +53,7 @@ PEERS := litserve bentoml mlserver torchserve
 peers: $(PEERS:%=.tools/%/.ready) ## Install what the benchmarks of serving compare with, into .tools
 
 # What serves a bundle has our pins; what a peer brings along has its own.
-.tools/%/.ready: benchmarks/peers/%.txt constraints.txt
+.tools/%/.ready: benchmarks/peers/%.txt constraints.txt Makefile
 	"$(PYTHON)" -m venv .tools/$*
 	.tools/$*/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
 	  fsspec numpy onnxruntime opencv-python-headless openvino pillow simplejpeg

@@ -31,8 +31,8 @@ for script, *arguments in (
     sys.argv = [script, *arguments]
     try:
         runpy.run_module(f"benchmarks.{script}", run_name="__main__")
-    except SystemExit as end:
-        if end.code:
+    except (Exception, SystemExit) as end:
+        if not isinstance(end, SystemExit) or end.code:
             failing.append(script)
-            print(f"{script}: {end.code}", file=sys.stderr)
+            print(f"{script}: {end!r}", file=sys.stderr)
 raise SystemExit(f"failed, or claims do not hold: {', '.join(failing)}" if failing else 0)

@@ -26,7 +26,7 @@ from benchmarks.posters import read_posters
 from benchmarks.results import FILE, record
 from benchmarks.running import ROOT
 from marquee.bundle import FULL_PRECISION, Bundle, load
-from marquee.engine import RUNTIMES, Engine
+from marquee.engine import RUNTIMES, Engine, open_vino, openvino_options
 from marquee.images import preprocess
 
 _POSTERS = 64
@@ -78,17 +78,11 @@ def _run_by(bundle: Bundle, name: str, precision: str, threads: int) -> Run:
 
 
 def _computed_in_bf16(bundle: Bundle, threads: int) -> Run:
-    import openvino
-
-    core = openvino.Core()
+    openvino, core = open_vino()
     whole = core.read_model(bundle.model_file(FULL_PRECISION))
     # As `Engine.infer` by default: evidence maps are not computed unless asked for.
     wanted = [whole.output(name) for name in ("logits", "embedding")]
-    options = {
-        "INFERENCE_PRECISION_HINT": "bf16",
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-    }
+    options = openvino_options(threads) | {"INFERENCE_PRECISION_HINT": "bf16"}
     compiled = core.compile_model(openvino.Model(wanted, whole.get_parameters()), "CPU", options)
     return lambda posters: compiled(posters)[0]
 

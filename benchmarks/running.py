@@ -1,6 +1,7 @@
 """Servers that are measured: each a process of its own on loopback, watched from outside."""
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -91,6 +92,7 @@ def running(
         command: The command; `{port}` in it becomes a free port, which `$PORT` holds too.
         environment: Variables beside this process's.
     """
+    _allow_connections()
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="server-") as folder:
         log = Path(folder) / "log"
@@ -109,6 +111,12 @@ def running(
         finally:
             if process.poll() is None:
                 server.stop()
+
+
+def _allow_connections() -> None:
+    """Let this process and the servers below it have as many connections as the system allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def marquee(bundle: str, *options: str) -> list[str]:

@@ -96,8 +96,8 @@ SIDES = (
         answer=lambda found: found["predictions"][0]["probabilities"],
     ),
     Side(
-        name="kserve.Model + ORT",
-        module="kserve_ort",
+        name="kserve.Model",
+        module="kserve_model",
         own_environment=False,
         path=PREDICT,
         body=predict_body,
@@ -123,7 +123,7 @@ SIDES = (
         answer=lambda found: json.loads(found["outputs"][0]["data"][0]),
     ),
     Side(
-        name="TorchServe + ORT",
+        name="TorchServe",
         module="torchserve",
         path="/predictions/poster",
         content_type="image/jpeg",

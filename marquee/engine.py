@@ -1,5 +1,6 @@
 """The engine: runs a bundle, for evaluation, `marquee predict` and the server alike."""
 
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,47 +39,68 @@ Run = Callable[[Sequence[str], NDArray[np.uint8]], Sequence[NDArray[Any]]]
 """Computes the named outputs for posters [N, H, W, 3]."""
 
 
-@cache
-def _open_vino() -> Any:
-    """Give the one core of this process, for good.
+_opening = threading.Lock()
 
-    Each gives the thread a stack for signals, and takes it away when it goes; the second to go
+
+def open_vino() -> tuple[Any, Any]:
+    """Give OpenVINO, and the one core of this process, for good.
+
+    Each core gives its thread a stack for signals, and takes it away when it goes; the second to go
     puts the first one's back, and the next signal ends the process (openvino 2026.4.1).
+
+    Returns:
+        The package and the core.
     """
+    with _opening:
+        return _open_vino_once()
+
+
+@cache
+def _open_vino_once() -> tuple[Any, Any]:
+    # The converter reports each import to Google Analytics, and nothing here converts.
+    sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
     import openvino
 
-    return openvino.Core()
+    return openvino, openvino.Core()
+
+
+def openvino_options(threads: int) -> dict[str, Any]:
+    """Say how OpenVINO shall run a model on so many threads."""
+    return {
+        # Its default computes in bf16 where the processor can, whatever the model says.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        # The threads that decode the next posters run on the same CPUs.
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 class _OpenVino:
     """Compiles a graph for each choice of outputs: one that has all of them computes all."""
 
     def __init__(self, file: Path, threads: int) -> None:
-        self._file = file
-        self._options = {
-            # Its default computes in bf16 where the processor can, whatever the model says.
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            # The threads that decode the next posters run on the same CPUs.
-            "ENABLE_CPU_PINNING": False,
-        }
+        self._openvino, self._core = open_vino()
+        # Read once: later the file may be gone, or another's.
+        self._model = self._core.read_model(file)
+        self._options = openvino_options(threads)
         self._graphs: dict[tuple[str, ...], Any] = {}
+        self._compiling = threading.Lock()
         self._turn = threading.Lock()  # a graph is not to be run by two threads at once
 
     def __call__(self, outputs: Sequence[str], images: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
+        graph = self._graph(tuple(outputs))
         with self._turn:
-            values = self._graph(tuple(outputs))(images)
-            return [values[name] for name in outputs]
+            values = graph(images)
+        return [values[name] for name in outputs]
 
     def _graph(self, outputs: tuple[str, ...]) -> Any:
-        if outputs not in self._graphs:
-            import openvino
-
-            model = _open_vino().read_model(self._file)
-            part = openvino.Model([model.output(name) for name in outputs], model.get_parameters())
-            self._graphs[outputs] = _open_vino().compile_model(part, "CPU", self._options)
-        return self._graphs[outputs]
+        with self._compiling:
+            if outputs not in self._graphs:
+                found = [self._model.output(name) for name in outputs]
+                part = self._openvino.Model(found, self._model.get_parameters())
+                self._graphs[outputs] = self._core.compile_model(part, "CPU", self._options)
+            return self._graphs[outputs]
 
 
 def _onnx_runtime(file: Path, threads: int) -> Run:

@@ -19,6 +19,9 @@ from marquee.errors import MarqueeError
 _MEMORY_SECONDS = 0.5
 """A pace is that of about the latest so many seconds of work."""
 
+_MOST_SECONDS = 0.25
+"""Work that took longer counts as if it had been cut off: one huge poster is no pace."""
+
 _FEWEST = 4
 """Posters that may wait however long they take to decode: else threads would be idle."""
 
@@ -61,7 +64,7 @@ class _Item:
 
 
 class Pace:
-    """How long a poster takes: a moving mean that fades by time, not by the number of posters.
+    """How long a poster takes: a moving mean that fades by time of work, not by their number.
 
     Thus a single poster that met a pause of 100 ms hardly counts, however quick the others were.
     """
@@ -77,9 +80,10 @@ class Pace:
             posters: How many were worked on.
             seconds: How long that took.
         """
-        kept = math.exp(-seconds / _MEMORY_SECONDS)
-        self._seconds = self._seconds * kept + seconds
-        self._posters = self._posters * kept + posters
+        counted = min(seconds, _MOST_SECONDS)
+        kept = math.exp(-counted / _MEMORY_SECONDS)
+        self._seconds = self._seconds * kept + counted
+        self._posters = self._posters * kept + (posters * counted / seconds if seconds else 0.0)
 
     @property
     def seconds(self) -> float:

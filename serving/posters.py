@@ -15,7 +15,7 @@ from marquee.errors import DataError, InvalidImage
 from marquee.images import MAX_PIXELS, Attributes, Preprocessing, decode, measure, resize
 from serving.bodies import Bodies
 from serving.fetch import PosterFetcher, UrlRefused
-from serving.refusals import TooLarge
+from serving.refusals import REFUSALS, TooLarge
 
 _MOST_PIXELS = 4 * MAX_PIXELS
 """Of a request's posters together: as much as a thread decodes in a few seconds."""
@@ -85,12 +85,12 @@ async def fetched(
 
 
 async def _together(work: Iterable[Coroutine[Any, Any, bytes]]) -> list[bytes]:
-    """Wait for all; the first that fails ends the others."""
+    """Wait for all; the first that fails ends the others, and a fault of ours is told first."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]
     except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        raise min(errors.exceptions, key=lambda error: isinstance(error, REFUSALS)) from errors
     return [task.result() for task in tasks]
 
 

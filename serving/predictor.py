@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import marquee
 from marquee.bundle import Bundle
@@ -88,6 +89,7 @@ class PosterGenreModel(Model):
         run_seconds = self._run_seconds(batch)
         self._neighbours = Neighbours.read(str(self._bundle.folder))
         self._explainer = Explainer(self._runner, self._neighbours)
+        self._explainer.explain(self._blank(1)[0])  # so that the first to ask does not wait
         self._purged = PurgeMarks(settings.registry)
         self.batcher = Batcher(
             self._runner.predict,
@@ -113,14 +115,17 @@ class PosterGenreModel(Model):
 
     def _run_seconds(self, posters: int) -> float:
         """Warm the model up, and tell how long it takes for so many posters."""
-        size = self._preprocessing
-        images = np.zeros((posters, size.height, size.width, 3), np.uint8)
+        images = self._blank(posters)
         seconds = []
         for _ in range(_WARM_UPS):
             start = time.perf_counter()
             self._runner.predict(images)
             seconds.append(time.perf_counter() - start)
         return min(seconds)
+
+    def _blank(self, posters: int) -> NDArray[np.uint8]:
+        size = self._preprocessing
+        return np.zeros((posters, size.height, size.width, 3), np.uint8)
 
     async def close(self) -> None:
         """End what runs beside the requests."""

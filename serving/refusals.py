@@ -109,6 +109,7 @@ def refusal(error: Exception) -> Response:
     """
     headers = {}
     if isinstance(error, Overloaded):
+        # The connection stays: a crowd that had to connect again would cost more than its bodies.
         headers["Retry-After"] = str(error.seconds)
     elif isinstance(error, TooLarge | TooSlow | NotFound):
         # Else the rest of the body would still be read, which costs what the limit saves.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from kserve import Model
 
-from benchmarks.peers.kserve_ort import serve
+from benchmarks.peers.kserve_model import serve
 from components.train.architectures import architecture
 from components.train.settings import resolve_settings
 from components.train.weights import RANDOM, load_tensors

@@ -435,7 +435,7 @@ def _with_origin(catalog: Catalog, plan: SplitPlan) -> pd.DataFrame:
 
 
 def _environment(settings: TrainSettings, weights: str) -> dict[str, str]:
-    packages = ("torch", "torchvision", "onnx", "numpy", "pillow")
+    packages = ("torch", "torchvision", "onnx", "openvino", "onnxruntime", "numpy", "pillow")
     return {
         **{package: version(package) for package in packages},
         "python": platform.python_version(),

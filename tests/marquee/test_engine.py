@@ -1,5 +1,6 @@
 """The engine: the model's numbers, calibrated, decided, whatever the batch."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,33 @@ os.kill(os.getpid(), signal.SIGUSR1)
 def test_signals_can_be_handled_when_engines_have_gone(bundle):
     command = [sys.executable, "-c", SIGNALLED_LATER, bundle.model_file("fp32")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "handled\n"
+
+
+QUIET = """
+import sys
+from pathlib import Path
+import numpy as np
+from marquee.engine import RUNTIMES
+
+RUNTIMES["openvino"](Path(sys.argv[1]), 1)(("logits",), np.zeros((1, 24, 16, 3), np.uint8))
+print([name for name in sys.modules if "telemetry" in name])
+"""
+
+
+def test_openvino_reports_to_nobody(bundle, tmp_path):
+    command = [sys.executable, "-c", QUIET, bundle.model_file("fp32")]
+    home = {**os.environ, "HOME": str(tmp_path)}
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=home)
+    assert found.stdout == "[]\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_the_file_is_read_once(name, tmp_path, images):
+    bundle = tiny_bundle(tmp_path / "bundle", label_set="all18", engine=name)
+    engine = Engine(bundle)
+    bundle.model_file("fp32").unlink()
+    assert engine.infer(images, OUTPUTS)["maps"].shape[0] == len(images)
 
 
 @pytest.mark.parametrize("name", RUNTIMES)

@@ -198,8 +198,17 @@ def test_what_has_become_slow_is_known_within_seconds():
     assert pace_of(*[(2, 0.002)] * 2000, *[(1, 0.1)] * 30) == pytest.approx(0.1, rel=0.5)
 
 
+def test_one_huge_poster_hardly_counts():
+    assert pace_of(*[(1, 0.001)] * 2000, (1, 5.0)) < 0.003
+
+
 def test_what_has_become_quick_again_is_known_within_seconds():
-    assert pace_of(*[(1, 5.0)], *[(1, 0.001)] * 3000) == pytest.approx(0.001, rel=0.5)
+    assert pace_of(*[(1, 5.0)] * 20, *[(1, 0.001)] * 3000) == pytest.approx(0.001, rel=0.5)
+
+
+def test_no_time_tells_nothing():
+    assert pace_of((4, 0.0)) == 0.0
+    assert pace_of((4, 0.0), (1, 0.1)) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(

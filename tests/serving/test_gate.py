@@ -82,7 +82,8 @@ def test_only_work_waits_for_room(make):
 
     client = make(check_load=busy)
     assert client.request("GET", "/v2/health/ready").text == "the application"
-    assert client.post("/other", content=b"x").status_code == 404
+    response = client.post("/other", content=b"x")
+    assert (response.status_code, response.headers["connection"]) == (404, "close")
 
 
 def test_what_is_not_post_is_the_applications(make, metrics):
