@@ -57,6 +57,11 @@ class Answer:
     body: bytes = b""
     """... body, of loads that keep them."""
 
+    @property
+    def response_time(self) -> float:
+        """Seconds from when it was sent to the last byte of the answer."""
+        return self.due + self.latency - self.sent
+
 
 @dataclass(frozen=True)
 class Phase:

@@ -7,6 +7,7 @@ records. It ends with status 1 if a claim does not hold.
 """
 
 import argparse
+import math
 import statistics
 import tempfile
 import threading
@@ -14,6 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
+
+import numpy as np
 
 from benchmarks.bundles import bundles
 from benchmarks.load import (
@@ -108,7 +111,9 @@ def soak(server: Server, requests: Sequence[bytes], rate: float, minutes: int) -
     ]
 
 
-def overload(server: Server, requests: Sequence[bytes], most: float) -> list[Claim]:
+def overload(
+    server: Server, requests: Sequence[bytes], most: float, share: float = 0.9
+) -> list[Claim]:
     """Load a server with three times its capacity, between two calm stretches.
 
     It has recovered at the moment from which on, for a second, all is answered, and half of it
@@ -118,6 +123,7 @@ def overload(server: Server, requests: Sequence[bytes], most: float) -> list[Cla
         server: The server.
         requests: Whole HTTP requests.
         most: The server's capacity in requests a second.
+        share: How much of that has to be labelled amid the crowd.
     """
     calm = Phase(_CALM * most, _CALM_SECONDS)
     crowd = Phase(_TOO_MUCH * most, _TOO_MUCH_SECONDS)
@@ -128,14 +134,16 @@ def overload(server: Server, requests: Sequence[bytes], most: float) -> list[Cla
     counts = statuses(during)
     refused = [answer for answer in during if answer.status == BUSY]
     told = sum(b"retry-after:" in answer.head.lower() for answer in refused)
-    slowest, p99 = quantile(refused, 1.0), quantile(refused, 0.99)
+    # From when it was sent: this client shares the cores, and falls behind.
+    times = [answer.response_time * 1000 for answer in refused] or [math.nan]
+    p99, slowest = np.quantile(times, (0.99, 1))
     recovered = recovery(load, end, 1.5 * quantile(load.due(0, start), 0.5))
     return [
         Claim(
             f"goodput at {_TOO_MUCH:g} times capacity, posters/s",
             f"{goodput:.1f}, {goodput / most:.2f} of capacity",
-            "at least 0.9",
-            goodput >= 0.9 * most,
+            f"at least {share:g}",
+            goodput >= share * most,
         ),
         Claim("answers by status", str(counts), "200 and 503", counts.keys() == {OK, BUSY}),
         Claim("503s with Retry-After", f"{told} of {len(refused)}", "all", told == len(refused)),
