@@ -26,8 +26,9 @@ from benchmarks.posters import read_posters
 from benchmarks.results import FILE, record
 from benchmarks.running import ROOT
 from marquee.bundle import FULL_PRECISION, Bundle, load
-from marquee.engine import RUNTIMES, Engine, open_vino, openvino_options
+from marquee.engine import RUNTIMES, Engine
 from marquee.images import preprocess
+from marquee.openvino_core import CORE, options, part
 
 _POSTERS = 64
 _BATCHES = (1, 8)
@@ -78,12 +79,11 @@ def _run_by(bundle: Bundle, name: str, precision: str, threads: int) -> Run:
 
 
 def _computed_in_bf16(bundle: Bundle, threads: int) -> Run:
-    openvino, core = open_vino()
-    whole = core.read_model(bundle.model_file(FULL_PRECISION))
+    whole = CORE.read_model(bundle.model_file(FULL_PRECISION))
     # As `Engine.infer` by default: evidence maps are not computed unless asked for.
-    wanted = [whole.output(name) for name in ("logits", "embedding")]
-    options = openvino_options(threads) | {"INFERENCE_PRECISION_HINT": "bf16"}
-    compiled = core.compile_model(openvino.Model(wanted, whole.get_parameters()), "CPU", options)
+    wanted = part(whole, ("logits", "embedding"))
+    in_bf16 = options(threads) | {"INFERENCE_PRECISION_HINT": "bf16"}
+    compiled = CORE.compile_model(wanted, "CPU", in_bf16)
     return lambda posters: compiled(posters)[0]
 
 

@@ -1,11 +1,9 @@
 """The engine: runs a bundle, for evaluation, `marquee predict` and the server alike."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ _QUICK_SECONDS = 0.005
 """A poster that takes no longer is run on one thread.
 
 Threads that share so little wait for each other, and under load for a CPU as well: on two of them
-the custom CNN took a fifth more CPU time for every poster, and gained nothing.
+the custom CNN takes .6 instead of .4 CPU ms a poster (benchmarks/engines.py, int8).
 """
 
 
@@ -47,51 +45,16 @@ Run = Callable[[Sequence[str], NDArray[np.uint8]], Sequence[NDArray[Any]]]
 """Computes the named outputs for posters [N, H, W, 3]."""
 
 
-_opening = threading.Lock()
-
-
-def open_vino() -> tuple[Any, Any]:
-    """Give OpenVINO, and the one core of this process, for good.
-
-    Each core gives its thread a stack for signals, and takes it away when it goes; the second to go
-    puts the first one's back, and the next signal ends the process (openvino 2026.4.1).
-
-    Returns:
-        The package and the core.
-    """
-    with _opening:
-        return _open_vino_once()
-
-
-@cache
-def _open_vino_once() -> tuple[Any, Any]:
-    # The converter reports each import to Google Analytics, and nothing here converts.
-    sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
-    import openvino
-
-    return openvino, openvino.Core()
-
-
-def openvino_options(threads: int) -> dict[str, Any]:
-    """Say how OpenVINO shall run a model on so many threads."""
-    return {
-        # Its default computes in bf16 where the processor can, whatever the model says.
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        # The threads that decode the next posters run on the same CPUs.
-        "ENABLE_CPU_PINNING": False,
-    }
-
-
 class _OpenVino:
     """Compiles a graph for each choice of outputs: one that has all of them computes all."""
 
     def __init__(self, file: Path, threads: int) -> None:
-        self._openvino, self._core = open_vino()
+        from marquee import openvino_core
+
+        self._openvino = openvino_core
         # Read once: later the file may be gone, or another's.
-        self._model = self._core.read_model(file)
-        self._options = openvino_options(threads)
+        self._model = openvino_core.CORE.read_model(file)
+        self._options = openvino_core.options(threads)
         self._graphs: dict[tuple[str, ...], Any] = {}
         self._compiling = threading.Lock()
         self._turn = threading.Lock()  # a graph is not to be run by two threads at once
@@ -105,9 +68,9 @@ class _OpenVino:
     def _graph(self, outputs: tuple[str, ...]) -> Any:
         with self._compiling:
             if outputs not in self._graphs:
-                found = [self._model.output(name) for name in outputs]
-                part = self._openvino.Model(found, self._model.get_parameters())
-                self._graphs[outputs] = self._core.compile_model(part, "CPU", self._options)
+                part = self._openvino.part(self._model, outputs)
+                compiled = self._openvino.CORE.compile_model(part, "CPU", self._options)
+                self._graphs[outputs] = compiled
             return self._graphs[outputs]
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -28,9 +29,9 @@ def images(bundle):
     return np.stack([resize(poster, bundle.info.preprocessing) for poster in posters])
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
-def test_the_outputs_are_the_models(name, tmp_path, images):
-    bundle = tiny_bundle(tmp_path / "bundle", label_set="all18", engine=name)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_outputs_are_the_models(runtime, tmp_path, images):
+    bundle = tiny_bundle(tmp_path / "bundle", label_set="all18", engine=runtime)
     outputs = Engine(bundle).infer(images, OUTPUTS)
     expected = reference(bundle, images)
     for name in OUTPUTS:
@@ -75,6 +76,23 @@ def test_neither_batch_size_nor_threads_change_the_answer(bundle, images, size, 
         engine.probabilities(images[start : start + size]) for start in range(0, len(images), size)
     ]
     np.testing.assert_allclose(np.concatenate(given), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("milliseconds", "threads"), [(0, [1]), (10, [1, 8])])
+def test_only_a_slow_model_is_run_on_all_cpus(bundle, monkeypatch, milliseconds, threads):
+    opened = []
+    real = RUNTIMES["openvino"]
+
+    def runtime(file, threads):
+        opened.append(threads)
+        run = real(file, 1)
+        return lambda *asked: (time.sleep(milliseconds / 1000), run(*asked))[1]
+
+    monkeypatch.setitem(RUNTIMES, "openvino", runtime)
+    monkeypatch.setattr("marquee.engine.cpus", lambda: 8)
+    monkeypatch.setattr("marquee.engine._QUICK_SECONDS", 0.005 if milliseconds else 1.0)
+    Engine(bundle)
+    assert opened == threads
 
 
 def test_an_engine_that_is_not_here_is_named(tmp_path):
