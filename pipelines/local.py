@@ -18,6 +18,8 @@ from marquee.processes import family
 from marquee.step import forget_failure, read_failure
 
 LOG_FILE = "kfp.log"
+_EXECUTOR = b"kfp.dsl.executor_main"
+"""The module that KFP runs a step by; shells above it have it amid a longer word."""
 _STEP_LINE = re.compile(r"\s*\d\d:\d\d:\d\d \S")
 """How our steps begin a log line; KFP's own have milliseconds."""
 
@@ -85,11 +87,26 @@ def run_locally(pipeline: Any, arguments: dict[str, Any], run_folder: Path) -> N
 
 
 def _stop(*_: object) -> None:
-    """On SIGTERM, end the step that runs as well: it would go on writing without us."""
-    for process in family("self")[1:]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGTERM)
+    """On SIGTERM, end the step that runs as well: it would go on writing without us.
+
+    What the step has started is left to it: a pool of processes may hang when they are killed.
+    """
+    processes = family("self")[1:]
+    steps = filter(_is_step, processes)
+    of_steps = {below for step in steps for below in family(step)[1:]}
+    for process in processes:
+        if process not in of_steps:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
     raise Stopped("stopped on request", remedy="run the same command again")
+
+
+def _is_step(process: int) -> bool:
+    try:
+        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return _EXECUTOR in words
 
 
 def _without_retries(pipeline: Any) -> Any:
