@@ -12,7 +12,14 @@ from helpers import encode, noise_poster
 from PIL import Image, ImageOps
 
 from marquee.errors import InvalidImage
-from marquee.images import Preprocessing, decode, measure, preprocess, resize
+from marquee.images import (
+    Preprocessing,
+    decode,
+    decodes_quickly,
+    measure,
+    preprocess,
+    resize,
+)
 
 RED = (200, 30, 30)
 
@@ -359,3 +366,41 @@ def test_attributes_of_plain_colours():
     assert min(red.hue, 1 - red.hue) < 0.01
     assert red.brightness == pytest.approx(0.299, abs=0.01)
     assert measure(np.asarray(_flat(colour=(0, 0, 255)))).hue == pytest.approx(2 / 3, abs=0.01)
+
+
+@pytest.mark.parametrize("size", [(30, 50), (64, 96), (127, 191), (185, 278), (500, 750)])
+def test_attributes_are_those_of_the_whole_poster(size):
+    poster = noise_poster(3, *size)
+    thumbnail = poster.resize((64, 96), Image.Resampling.BOX)
+    luma = np.asarray(thumbnail.convert("L"), float) / 255
+    hsv = np.asarray(thumbnail.convert("HSV"), float) / 255
+    hues = (hsv[..., 1] * np.exp(2j * np.pi * hsv[..., 0])).sum()
+    found = measure(np.asarray(poster))
+    assert found.brightness == pytest.approx(luma.mean(), abs=0.01)
+    assert found.contrast == pytest.approx(luma.std(), abs=0.01)
+    assert found.saturation == pytest.approx(hsv[..., 1].mean(), abs=0.01)
+    assert found.hue == pytest.approx(np.angle(hues) / 2 / np.pi % 1, abs=0.01)
+
+
+def _scans(times):
+    """Give a progressive JPEG file whose last scan comes so many times."""
+    data = encode(noise_poster(1), progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + data[last:-2] * times + data[-2:]
+
+
+@pytest.mark.parametrize(
+    ("data", "quickly"),
+    [
+        (encode(noise_poster(1, 500, 750)), True),
+        (_scans(0), True),
+        (_scans(100), False),
+        (encode(noise_poster(1, 1000, 1500)), False),
+        (encode(noise_poster(1), "PNG"), False),
+        (b"\xff\xd8 no more", False),
+        (b"", False),
+    ],
+    ids=["poster", "progressive", "many scans", "large", "PNG", "damaged", "nothing"],
+)
+def test_what_decodes_quickly(data, quickly):
+    assert decodes_quickly(data) is quickly
