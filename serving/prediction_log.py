@@ -5,6 +5,7 @@ a thread each: while storage hangs or is away, files wait in the spool, and a la
 what was left there. A file that is delivered twice has the same name and content.
 """
 
+import contextlib
 import hashlib
 import logging
 import queue
@@ -17,9 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pyarrow as pa
+
 from marquee import storage
 from marquee.bundle import cache_folder
-from marquee.records import PredictionRecord, write_records
+from marquee.records import PredictionRecord, to_table, write_records
 from serving.spool import Spool, Waiting, count_rows
 from serving.tally import Tally
 
@@ -34,6 +37,9 @@ _CAPACITY = 2 * FILE_ROWS
 
 _TICK_SECONDS = 0.2
 """How often the queue is emptied: waking a thread for each record costs more than writing it."""
+
+_ROWS_AT_ONCE = 100
+"""Rows that are turned into columns at a time: it holds Python's lock, and all requests wait."""
 
 _POLL_SECONDS = 0.5
 _MAX_PAUSE_SECONDS = 60.0
@@ -145,48 +151,55 @@ class PredictionLog:
 
     def _collect(self) -> None:
         """Make files of the queue's records, until the log is closed."""
-        records: list[PredictionRecord] = []
-        due = 0.0
+        parts: list[pa.Table] = []
+        rows, due = 0, 0.0
         is_last = False
         while not is_last:
             is_last = self._closing.wait(_TICK_SECONDS)
-            for record in self._drain():
-                if not records:
+            while records := self._take(min(_ROWS_AT_ONCE, self._rows - rows)):
+                if not parts:
                     due = time.monotonic() + self._seconds
-                records.append(record)
-                if len(records) == self._rows:
-                    self._keep(records)
-                    records = []
-            if records and (is_last or time.monotonic() >= due):
-                self._keep(records)
-                records = []
+                with self._or_dropped(len(records)):
+                    parts.append(to_table(records))
+                    rows += len(records)
+                if rows == self._rows:
+                    self._keep(pa.concat_tables(parts))
+                    parts, rows = [], 0
+            if parts and (is_last or time.monotonic() >= due):
+                self._keep(pa.concat_tables(parts))
+                parts, rows = [], 0
 
-    def _drain(self) -> Iterator[PredictionRecord]:
-        while True:
-            try:
-                yield self._queue.get_nowait()
-            except queue.Empty:
-                return
+    def _take(self, most: int) -> list[PredictionRecord]:
+        records: list[PredictionRecord] = []
+        with contextlib.suppress(queue.Empty):
+            while len(records) < most:
+                records.append(self._queue.get_nowait())
+        return records
 
-    def _keep(self, records: list[PredictionRecord]) -> None:
+    def _keep(self, rows: pa.Table) -> None:
         number = self._files
         self._files += 1
-        try:
-            self._write(number, records)
-        except Exception as error:
-            # Whatever the disk or storage raises, the log goes on: they may be back next time.
-            self._drops.add(len(records), f"{type(error).__name__}: {error}")
+        with self._or_dropped(len(rows)):
+            self._write(number, rows)
 
-    def _write(self, number: int, records: list[PredictionRecord]) -> None:
+    @contextlib.contextmanager
+    def _or_dropped(self, rows: int) -> Iterator[None]:
+        """Whatever the disk or storage raises, the log goes on: they may be back next time."""
+        try:
+            yield
+        except Exception as error:
+            self._drops.add(rows, f"{type(error).__name__}: {error}")
+
+    def _write(self, number: int, rows: pa.Table) -> None:
         try:
             lost = self._spool.trim()
             if lost:
                 self._drops.add(lost, "the spool is full")
-            write_records(str(self._spool.folder), self._writer, number, records)
+            write_records(str(self._spool.folder), self._writer, number, rows)
         except OSError as error:
             logger.warning("nothing can wait in %s (%s)", self._spool.folder, error)
-            write_records(self._uri, self._writer, number, records)
-            self._count(len(records))
+            write_records(self._uri, self._writer, number, rows)
+            self._count(len(rows))
 
     def _deliver(self) -> None:
         """Move files from the spool to storage, until the log is closed and its files written."""

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from marquee import storage
-from marquee.records import SCHEMA, PredictionRecord, write_records
+from marquee.records import SCHEMA, PredictionRecord, to_table, write_records
 
 FIRST = PredictionRecord(
     prediction_id="a",
@@ -41,7 +41,7 @@ def read(uri):
 
 
 def test_records_come_back_as_they_were(tmp_path):
-    file = write_records(str(tmp_path), "pod", 7, [FIRST, SECOND])
+    file = write_records(str(tmp_path), "pod", 7, to_table([FIRST, SECOND]))
     table = read(file)
     assert table.to_pylist(maps_as_pydicts="strict") == [
         dataclasses.asdict(FIRST),
@@ -52,7 +52,7 @@ def test_records_come_back_as_they_were(tmp_path):
 
 
 def test_the_first_records_hour_names_the_folder(tmp_path):
-    file = write_records(str(tmp_path), "pod", 7, [FIRST, SECOND])
+    file = write_records(str(tmp_path), "pod", 7, to_table([FIRST, SECOND]))
     assert file == f"{tmp_path}/date=2026-01-02/hour=23/pod-000007.parquet"
 
 
@@ -61,12 +61,12 @@ def test_the_schema_names_every_field():
 
 
 def test_records_in_a_bucket(bucket):
-    file = write_records(f"{bucket}/records", "pod", 0, [FIRST])
+    file = write_records(f"{bucket}/records", "pod", 0, to_table([FIRST]))
     assert storage.list_files(f"{bucket}/records") == ["date=2026-01-02/hour=23/pod-000000.parquet"]
     assert read(file).num_rows == 1
 
 
 @pytest.mark.parametrize("number", [0, 1_000_000])
 def test_files_sort_by_their_number(tmp_path, number):
-    file = write_records(str(tmp_path), "pod", number, [FIRST])
+    file = write_records(str(tmp_path), "pod", number, to_table([FIRST]))
     assert file.endswith(f"pod-{number:06d}.parquet")
