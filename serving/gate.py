@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from marquee.endpoint import MODEL_NAME
+from serving.batching import Overloaded
 from serving.bodies import Bodies
 from serving.metrics import ServerMetrics
 from serving.refusals import (
@@ -99,10 +100,35 @@ class Gate:
                 if span:
                     span.set_attribute("http.response.status_code", status)
         finally:
-            endpoint = ENDPOINTS.get(scope["path"], "other")
-            if endpoint != "other":
-                self._metrics.request(endpoint, outcome(status))
-            self._log.note(scope, status, time.perf_counter() - start)
+            self._note(scope, status, time.perf_counter() - start)
+
+    def refusal_at_once(self, scope: Scope) -> Response | None:
+        """Refuse a request that would wait for too long, before anything is made of it.
+
+        In an overload most requests are such, and what they cost is lost for the others.
+
+        Args:
+            scope: The request's.
+
+        Returns:
+            The answer; None if the request has to be called with.
+        """
+        if scope["method"] != "POST" or scope["path"] not in ENDPOINTS or self._tracing:
+            return None
+        try:
+            self._check_load()
+        except Overloaded as error:
+            if not self._may_pass(Request(scope)):
+                return None
+            self._note(scope, 503, 0.0)
+            return refusal(error)
+        return None
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        endpoint = ENDPOINTS.get(scope["path"])
+        if endpoint:
+            self._metrics.request(endpoint, outcome(status))
+            self._log.note(scope, status, seconds)
 
     def _without_version(self, scope: Scope) -> Scope:
         """Take the version out of a path if it is the one that is served: KServe knows none."""

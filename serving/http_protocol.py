@@ -1,19 +1,59 @@
 """HTTP connections, as uvicorn has them, but not for ever."""
 
 import asyncio
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from serving.bodies import READ_SECONDS
 
 _MOST_HEADER_BYTES = 64 * 1024
 
 
+class _TogetherTransport:
+    """A transport that sends in one piece what is written in one go: an answer's head and body.
+
+    A system call costs as much as parsing a request, and so does a packet where it arrives.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._written:
+            self._loop.call_soon(self._send)
+        self._written.append(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        data, self._written = b"".join(self._written), []
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class BoundedHttpProtocol(HttpToolsProtocol):
     """Ends a connection whose headers are too large or too slow: uvicorn would wait and keep them.
 
     Nothing is answered: whoever sends such headers is no client of the endpoint.
+
+    Args:
+        refuse: Gives the answer to a request that gets no further, known by its scope; what it
+            gives nothing for goes to the application.
+        of_uvicorn: Its own arguments.
     """
 
     seconds: ClassVar[float] = READ_SECONDS
@@ -22,9 +62,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _header_bytes = 0
 
+    def __init__(
+        self,
+        *,
+        refuse: Callable[[Any], Response | None] = lambda scope: None,
+        **of_uvicorn: Any,
+    ) -> None:
+        super().__init__(**of_uvicorn)
+        self._refuse = refuse
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
-        super().connection_made(transport)
+        together = _TogetherTransport(transport, self.loop)
+        super().connection_made(cast(asyncio.Transport, together))
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
@@ -44,6 +94,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Begin to answer."""
         self._stop_waiting()
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Refuse without a task what gets no further, if the connection can stay."""
+        stays = cycle.keep_alive and not cycle.waiting_for_100_continue
+        answer = self._refuse(cycle.scope) if stays else None
+        if answer is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        headers = [*cycle.default_headers, *answer.raw_headers]
+        head = b"".join(b"%s: %s\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[answer.status_code] + head + b"\r\n" + answer.body)
+        cycle.response_complete = True
+        self.on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""

@@ -18,6 +18,7 @@ class Client:
     """Asks an application in this process."""
 
     def __init__(self, app):
+        self.app = app
         self.transport = httpx.ASGITransport(app)
 
     def request(self, method, path, content=b""):
@@ -29,6 +30,10 @@ class Client:
 
     def post(self, path, content):
         return self.request("POST", path, content)
+
+
+def busy():
+    raise Overloaded(7)
 
 
 class Metrics:
@@ -65,9 +70,6 @@ def make(metrics):
 
 
 def test_a_busy_server_says_when_to_come_again_before_it_reads(make, metrics):
-    def busy():
-        raise Overloaded(7)
-
     async def handle(headers, body):
         raise AssertionError("nobody is asked")
 
@@ -76,10 +78,39 @@ def test_a_busy_server_says_when_to_come_again_before_it_reads(make, metrics):
     assert metrics.seen == [("predict", "overloaded")]
 
 
-def test_only_work_waits_for_room(make):
-    def busy():
-        raise Overloaded(7)
+def scope(method="POST", path=PREDICT, headers=()):
+    return {"type": "http", "method": method, "path": path, "headers": list(headers)}
 
+
+def test_what_would_wait_for_too_long_is_refused_at_once(make, metrics):
+    response = make(check_load=busy).app.refusal_at_once(scope())
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "7")
+    assert metrics.seen == [("predict", "overloaded")]
+
+
+class Nobody:
+    def allows(self, header):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("asked", "changes"),
+    [
+        (scope(), {"check_load": lambda: None}),
+        (scope("GET", "/v2/health/ready"), {}),
+        (scope("GET"), {}),
+        (scope(path="/other"), {}),
+        (scope(), {"tokens": Nobody()}),
+        (scope(), {"tracing": object()}),
+    ],
+    ids=["room", "health", "metadata", "no work", "no token", "traced"],
+)
+def test_all_else_is_looked_at(make, metrics, asked, changes):
+    assert make(**{"check_load": busy} | changes).app.refusal_at_once(asked) is None
+    assert metrics.seen == []
+
+
+def test_only_work_waits_for_room(make):
     client = make(check_load=busy)
     assert client.request("GET", "/v2/health/ready").text == "the application"
     response = client.post("/other", content=b"x")

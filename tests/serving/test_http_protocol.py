@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+from functools import partial
 
 import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
 
-from serving.http_protocol import BoundedHttpProtocol
+from serving.http_protocol import BoundedHttpProtocol, _TogetherTransport
+from serving.refusals import json_response
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 
@@ -16,10 +18,10 @@ class Hurried(BoundedHttpProtocol):
     seconds = 0.3
 
 
-async def talk(*parts, pause=0.0):
+async def talk(*parts, pause=0.0, protocol=Hurried):
     """Send parts to a server of its own; give what comes back until it hangs up."""
     config = uvicorn.Config(
-        PlainTextResponse("hello"), port=0, http=Hurried, log_config=None, lifespan="off"
+        PlainTextResponse("hello"), port=0, http=protocol, log_config=None, lifespan="off"
     )
     server = uvicorn.Server(config)
     config.load()
@@ -68,3 +70,75 @@ ANSWERED = {
 def test_others_are_answered(name):
     answer = asyncio.run(talk(*ANSWERED[name], pause=0.02))
     assert answer.count(b"200 OK") == (2 if name == "after another" else 1)
+
+
+def busy(scope):
+    if scope["path"] != "/busy":
+        return None
+    return json_response({"error": "busy"}, 503, {"Retry-After": "2"})
+
+
+BUSY = b"POST /busy HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n"
+LAST = HEAD + b"Connection: close\r\n\r\n"
+REFUSED = {
+    "its body comes with it": [BUSY + b"\r\nsome body", LAST],
+    "its body comes later": [BUSY + b"\r\n", b"some", b" body" + LAST],
+    "in one go with others": [HEAD + b"\r\n" + BUSY + b"\r\nsome body" + LAST],
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_at_once_leaves_the_connection_to_others(name):
+    parts = REFUSED[name]
+    protocol = partial(Hurried, refuse=busy)
+    answer = asyncio.run(talk(*parts, pause=0.02, protocol=protocol))
+    refusal = answer.index(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"\r\nretry-after: 2\r\n" in answer[refusal:]
+    assert b'\r\n\r\n{"error":"busy"}HTTP/1.1 200 OK\r\n' in answer[refusal:]
+    assert answer.endswith(b"hello")
+    assert answer.count(b"200 OK") == len([part for part in parts if HEAD in part]) + (
+        name == "in one go with others"
+    )
+
+
+@pytest.mark.parametrize("header", [b"Connection: close", b"Expect: 100-continue"])
+def test_who_hangs_up_or_asks_first_is_left_to_the_application(header):
+    request = BUSY + header + b"\r\n\r\nsome body"
+    rest = [] if header.endswith(b"close") else [LAST]
+    answer = asyncio.run(talk(request, *rest, pause=0.02, protocol=partial(Hurried, refuse=busy)))
+    assert b" 503 " not in answer
+    assert answer.count(b"200 OK") == 1 + len(rest)
+
+
+class Written:
+    def __init__(self):
+        self.seen = []
+        self.closed = False
+
+    def is_closing(self):
+        return self.closed
+
+    def write(self, data):
+        assert not self.closed
+        self.seen.append(data)
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_what_is_written_in_one_go_is_sent_in_one_piece(closes):
+    async def write():
+        written = Written()
+        transport = _TogetherTransport(written, asyncio.get_running_loop())
+        transport.write(b"head ")
+        transport.write(b"body")
+        if closes:
+            transport.close()
+        await asyncio.sleep(0)
+        if not closes:
+            transport.write(b"more")
+        await asyncio.sleep(0)
+        return written.seen
+
+    assert asyncio.run(write()) == [b"head body", *([] if closes else [b"more"])]
