@@ -17,8 +17,8 @@ from marquee.processes import cpus
 
 OUTPUTS: tuple[str, ...] = ("logits", "embedding", "maps")
 
-_QUICK_SECONDS = 0.005
-"""A poster that takes no longer is run on one thread.
+QUICK_SECONDS = 0.005
+"""A model that takes no longer for a poster is quick: it is run on one thread.
 
 Threads that share so little wait for each other, and under load for a CPU as well: on two of them
 the custom CNN takes .6 instead of .4 CPU ms a poster (benchmarks/engines.py, int8).
@@ -121,7 +121,7 @@ class Engine:
                 remedy=f"this Marquee has {', '.join(RUNTIMES)}; use a newer one",
             )
         self._run = self._open(threads or 1)
-        if threads is None and cpus() > 1 and self._poster_seconds() > _QUICK_SECONDS:
+        if threads is None and cpus() > 1 and self._poster_seconds() > QUICK_SECONDS:
             self._run = self._open(cpus())
 
     def _open(self, threads: int) -> Run:

@@ -214,6 +214,26 @@ class Batcher:
             self._queue.put(item)
         return list(await asyncio.gather(*(item.answer for item in items)))
 
+    async def is_alone(self) -> bool:
+        """Tell whether one poster is all that is admitted, and nothing else has arrived by now."""
+        if self._admitted == 1:
+            await asyncio.sleep(0)  # whatever has arrived is admitted meanwhile
+        return self._admitted == 1
+
+    def predict_here(self, image: NDArray[np.uint8]) -> Prediction:
+        """Predict a poster on the calling thread: for one that is alone, and a quick model.
+
+        Args:
+            image: A preprocessed poster [H, W, 3].
+
+        Returns:
+            The prediction.
+        """
+        start = time.perf_counter()
+        [prediction] = self._run(image[np.newaxis])
+        self._learn(1, time.perf_counter() - start, [0.0])
+        return prediction
+
     def close(self) -> None:
         """Finish what waits, and stop."""
         self._queue.put(None)
@@ -264,6 +284,10 @@ class Batcher:
                 self._deliver, batch, predictions, start, seconds
             )
 
+    def _learn(self, posters: int, seconds: float, waits: list[float]) -> None:
+        self._run_pace.add(posters, seconds)
+        self._observe(posters, seconds, waits)
+
     def _deliver(
         self,
         batch: list[_Item],
@@ -271,8 +295,7 @@ class Batcher:
         start: float,
         seconds: float,
     ) -> None:
-        self._run_pace.add(len(batch), seconds)
-        self._observe(len(batch), seconds, [start - item.since for item in batch])
+        self._learn(len(batch), seconds, [start - item.since for item in batch])
         for number, item in enumerate(batch):
             if item.answer.done():
                 continue  # its client has gone

@@ -21,8 +21,8 @@ from marquee.endpoint import (
     answer,
     parse_request,
 )
-from marquee.engine import Engine, Prediction
-from marquee.images import Preprocessing
+from marquee.engine import QUICK_SECONDS, Engine, Prediction
+from marquee.images import Preprocessing, decodes_quickly
 from marquee.neighbours import Neighbours
 from marquee.processes import cpus
 from marquee.records import PredictionRecord
@@ -85,7 +85,9 @@ class PosterGenreModel(Model):
         settings = self._settings
         # Not `self.engine`: that is KServe's flag for models that start an engine of their own.
         self._runner = Engine(self._bundle)
-        batch = fitting_batch(self._run_seconds(1), settings.run_ms / 1000, settings.max_batch)
+        poster_seconds = self._run_seconds(1)
+        self._is_quick = poster_seconds <= QUICK_SECONDS
+        batch = fitting_batch(poster_seconds, settings.run_ms / 1000, settings.max_batch)
         run_seconds = self._run_seconds(batch)
         self._neighbours = Neighbours.read(str(self._bundle.folder))
         self._explainer = Explainer(self._runner, self._neighbours)
@@ -231,21 +233,37 @@ class PosterGenreModel(Model):
         arrival = time.perf_counter()
         async with fetched(self._fetcher, self.bodies, instances) as complete:
             with self.batcher.admit(len(complete)):
-                with self.batcher.coming(len(complete)):
-                    posters = await self._decoded(complete)
-                with self._span("predict"):
-                    predictions = await self.batcher.predict([poster.pixels for poster in posters])
+                if self._is_quick and await self.batcher.is_alone() and _is_small(complete):
+                    posters, predictions = self._predict_here(complete)
+                else:
+                    posters, predictions = await self._predict(complete)
                 return self._answers(posters, predictions, arrival)
+
+    def _predict_here(self, instances: list[Instance]) -> tuple[list[Poster], list[Prediction]]:
+        """Predict on the event loop: handing it over and back would take as long as the model."""
+        with self._stage("decode"):
+            decoded = self._decode(instances)
+        [poster] = posters = self._note_decoded(*decoded)
+        with self._span("predict"):
+            return posters, [self.batcher.predict_here(poster.pixels)]
+
+    async def _predict(self, instances: list[Instance]) -> tuple[list[Poster], list[Prediction]]:
+        with self.batcher.coming(len(instances)):
+            posters = await self._decoded(instances)
+        with self._span("predict"):
+            return posters, await self.batcher.predict([poster.pixels for poster in posters])
 
     async def _decoded(self, instances: list[Instance]) -> list[Poster]:
         with self._stage("decode"):
             decoded: tuple[list[Poster], float] = await self._on_thread(self._decode, instances)
-        posters, seconds = decoded
+        return self._note_decoded(*decoded)
+
+    def _note_decoded(self, posters: list[Poster], seconds: float) -> list[Poster]:
         self.batcher.decoded(len(posters), seconds / self._cores)
         return posters
 
     def _decode(self, instances: list[Instance]) -> tuple[list[Poster], float]:
-        """Decode on a thread, and tell how long it took once it had begun."""
+        """Decode, and tell how long it took once it had begun."""
         start = time.perf_counter()
         posters = decode_all(instances, self._preprocessing, self._records is not None)
         return posters, time.perf_counter() - start
@@ -311,3 +329,8 @@ class PosterGenreModel(Model):
             latency_ms=latency_ms,
             outcome="ok",
         )
+
+
+def _is_small(instances: list[Instance]) -> bool:
+    """Tell whether a request takes no more than a few ms to decode."""
+    return len(instances) == 1 and decodes_quickly(instances[0].image)

@@ -216,3 +216,32 @@ def test_no_time_tells_nothing():
 )
 def test_a_slow_model_gets_small_batches(milliseconds, posters):
     assert fitting_batch(milliseconds / 1000, run_seconds=0.1, most=8) == posters
+
+
+async def alone_beside(batcher, arrives):
+    """Tell whether a poster is alone, with another request that may have arrived just now."""
+
+    async def another():
+        with batcher.admit(1):
+            await asyncio.sleep(0.01)
+
+    with batcher.admit(1):
+        tasks = [asyncio.create_task(another())] if arrives else []
+        is_alone = await batcher.is_alone()
+        await asyncio.gather(*tasks)
+    return is_alone
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_poster_is_alone_if_nothing_else_has_arrived(make, arrives):
+    assert asyncio.run(alone_beside(make(), arrives)) is not arrives
+
+
+def test_a_poster_that_is_predicted_here_is_noted_like_others(model, make):
+    seen = []
+    batcher = make(observe=lambda *run: seen.append(run))
+    assert batcher.predict_here(image(7)) == 7
+    [(posters, seconds, waits)] = seen
+    assert (posters, waits) == (1, [0.0])
+    assert seconds > 0
+    assert model.runs == [1]
