@@ -96,9 +96,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Refuse without a task what gets no further, if the connection can stay."""
-        stays = cycle.keep_alive and not cycle.waiting_for_100_continue
-        answer = self._refuse(cycle.scope) if stays else None
+        """Refuse without a task what gets no further, if it is plain and the connection stays.
+
+        Of requests that wait in a queue only the last is: each would call the next from within.
+        """
+        is_plain = cycle.keep_alive and not cycle.waiting_for_100_continue and not self.pipeline
+        answer = self._refuse(cycle.scope) if is_plain else None
         if answer is None:
             super()._start_asgi_task(cycle, app)
             return
