@@ -43,8 +43,10 @@ _STRIP = 256
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 _QUICK_PIXELS, _QUICK_SCANS, _SCAN = 500_000, 16, b"\xff\xda"
-"""A JPEG file of so few pixels is decoded within ms, unless they come in more scans than any needs.
-"""
+"""A JPEG file of so few pixels takes a few ms to decode, if it has no more scans than one needs."""
+
+_FEW_SCANS = 1_000_000_000
+"""Bytes times pixels of a file that is too small for many scans: counting them takes longer."""
 
 _LARGE = 12_000_000
 _one_large = threading.Lock()
@@ -152,13 +154,14 @@ def decodes_quickly(data: bytes) -> bool:
     Args:
         data: Any bytes.
     """
-    if not data.startswith(b"\xff\xd8") or data.count(_SCAN) > _QUICK_SCANS:
-        return False
     try:
         height, width, *_ = decode_jpeg_header(data)
     except ValueError:
         return False
-    return int(height) * int(width) <= _QUICK_PIXELS
+    pixels = int(height) * int(width)
+    return pixels <= _QUICK_PIXELS and (
+        len(data) * pixels <= _FEW_SCANS or data.count(_SCAN) <= _QUICK_SCANS
+    )
 
 
 def mode_of(data: bytes) -> str:

@@ -7,8 +7,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ _MOST_SECONDS = 0.25
 """Work that took longer counts as if it had been cut off: one huge poster is no pace."""
 
 _FEWEST = 4
-"""Posters that may wait however long they take to decode: else threads would be idle."""
+"""Posters that may wait however long they take to prepare: else threads would be idle."""
 
 
 class Overloaded(MarqueeError):
@@ -55,12 +57,64 @@ def fitting_batch(poster_seconds: float, run_seconds: float, most: int) -> int:
     return max(1, min(most, int(run_seconds / poster_seconds)))
 
 
+class Prepared(Protocol):
+    """A poster that can be predicted."""
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The model's input [H, W, 3]."""
+
+
+P = TypeVar("P", bound=Prepared)
+
+
+@dataclass(frozen=True)
+class Predicted(Generic[P]):
+    """What became of a request's posters, and when (`time.perf_counter`)."""
+
+    posters: Sequence[P]
+    predictions: list[Prediction]
+    arrived: float
+    prepared: float
+    predicted: float
+
+
+@dataclass
+class _Request(Generic[P]):
+    """Posters that are answered together."""
+
+    answer: "asyncio.Future[Predicted[P]]"
+    prepare: Callable[[], Sequence[P]]
+    count: int
+    arrived: float
+    posters: Sequence[P] = ()
+    prepared: float = 0.0
+    predictions: dict[int, Prediction] = field(default_factory=dict)
+
+    def take(self, number: int, prediction: Prediction) -> None:
+        self.predictions[number] = prediction
+        if len(self.predictions) == len(self.posters) and not self.answer.done():
+            predictions = [self.predictions[n] for n in range(len(self.posters))]
+            self.answer.set_result(
+                Predicted(
+                    self.posters, predictions, self.arrived, self.prepared, time.perf_counter()
+                )
+            )
+
+    def fail(self, error: BaseException) -> None:
+        if not self.answer.done():  # else its client has gone
+            self.answer.set_exception(error)
+
+
 @dataclass(frozen=True)
 class _Item:
-    pixels: NDArray[np.uint8]
-    answer: "asyncio.Future[Prediction]"
-    since: float
-    """When it came into the queue (`time.perf_counter`)."""
+    request: _Request[Any]
+    number: int
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        pixels: NDArray[np.uint8] = self.request.posters[self.number].pixels
+        return pixels
 
 
 class Pace:
@@ -96,14 +150,17 @@ Observer = Callable[[int, float, list[float]], None]
 
 
 class Batcher:
-    """Runs the model on a thread of its own, with as many posters at once as are waiting.
+    """Prepares posters on some threads and runs the model on one, for as many as are waiting.
 
     A run starts as soon as the one before has ended. It waits only for posters that are being
-    decoded right now, so that a lone client waits for nobody. Except for that thread, all happens
-    on one event loop.
+    prepared right now, so that a lone client waits for nobody. A poster goes from thread to thread,
+    and back to the event loop, where all else happens, when its request is answered: each visit
+    there would cost as much as a tenth of a quick model.
 
     Args:
         run: Predicts posters [N, H, W, 3].
+        threads: Prepare posters.
+        workers: How many they are.
         max_batch: The largest N.
         run_seconds: How long a run of so many takes; 0 if that is to be found out.
         max_wait: Seconds that a run waits for posters on their way.
@@ -115,7 +172,9 @@ class Batcher:
     def __init__(
         self,
         run: Callable[[NDArray[np.uint8]], list[Prediction]],
+        threads: Executor,
         *,
+        workers: int,
         max_batch: int,
         run_seconds: float,
         max_wait: float,
@@ -123,6 +182,8 @@ class Batcher:
         observe: Observer,
     ) -> None:
         self._run = run
+        self._threads = threads
+        self._workers = workers
         self._max_batch = max_batch
         self._max_wait = max_wait
         self._queue_seconds = queue_seconds
@@ -130,9 +191,10 @@ class Batcher:
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._admitted = 0
         self._coming = 0
+        self._counting = threading.Lock()
         self._run_pace = Pace()
         self._run_pace.add(max_batch, run_seconds)
-        self._decode_pace = Pace()
+        self._prepare_pace = Pace()
         self._thread = threading.Thread(target=self._work, name="infer", daemon=True)
         self._thread.start()
 
@@ -150,14 +212,14 @@ class Batcher:
         Raises:
             Overloaded: They would not.
         """
-        run, decode = self._run_pace.seconds, self._decode_pace.seconds
+        run, prepare = self._run_pace.seconds, self._prepare_pace.seconds
         capacity = self._in_time(run, 3 * self._max_batch)
-        # Decoding and the model work side by side: the slower one sets the pace.
-        if decode:
-            capacity = min(capacity, self._in_time(decode, _FEWEST))
+        # Preparing and the model work side by side: the slower one sets the pace.
+        if prepare:
+            capacity = min(capacity, self._in_time(prepare, _FEWEST))
         # A request of more posters than ever wait at once is served when nothing else is.
         if self._admitted and self._admitted + posters > capacity:
-            raise Overloaded(max(1, math.ceil(self._admitted * max(run, decode))))
+            raise Overloaded(max(1, math.ceil(self._admitted * max(run, prepare))))
 
     def _in_time(self, poster_seconds: float, fewest: int) -> int:
         """Give how many posters are through in time, or may wait whatever it takes."""
@@ -165,7 +227,7 @@ class Batcher:
 
     @contextmanager
     def admit(self, posters: int) -> Iterator[None]:
-        """Take posters in, from before they are decoded until they are answered.
+        """Take posters in, from before they are prepared until they are answered.
 
         Args:
             posters: How many.
@@ -180,64 +242,78 @@ class Batcher:
         finally:
             self._admitted -= posters
 
-    @contextmanager
-    def coming(self, posters: int) -> Iterator[None]:
-        """Announce posters that will be there in a moment, so that a run may wait for them."""
-        self._coming += posters
-        try:
-            yield
-        finally:
-            self._coming -= posters
-
-    def decoded(self, posters: int, seconds: float) -> None:
-        """Learn what comes before the model.
-
-        Args:
-            posters: How many were decoded.
-            seconds: How long that took of all threads that decode.
-        """
-        self._decode_pace.add(posters, seconds)
-
-    async def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
-        """Predict posters, together with those of other requests.
-
-        Args:
-            images: N preprocessed posters, each [H, W, 3].
-
-        Returns:
-            N predictions.
-        """
-        loop = asyncio.get_running_loop()
-        now = time.perf_counter()
-        items = [_Item(pixels, loop.create_future(), now) for pixels in images]
-        for item in items:
-            self._queue.put(item)
-        return list(await asyncio.gather(*(item.answer for item in items)))
-
     async def is_alone(self) -> bool:
         """Tell whether one poster is all that is admitted, and nothing else has arrived by now."""
         if self._admitted == 1:
             await asyncio.sleep(0)  # whatever has arrived is admitted meanwhile
         return self._admitted == 1
 
-    def predict_here(self, image: NDArray[np.uint8]) -> Prediction:
+    async def predict(self, posters: int, prepare: Callable[[], Sequence[P]]) -> Predicted[P]:
+        """Predict posters, together with those of other requests.
+
+        Args:
+            posters: How many.
+            prepare: Gives them, on a thread.
+
+        Returns:
+            What `prepare` gave, and a prediction for each.
+
+        Raises:
+            Exception: What `prepare`, or the run, raised.
+        """
+        answer = asyncio.get_running_loop().create_future()
+        request = _Request(answer, prepare, posters, time.perf_counter())
+        self._count_coming(posters)
+        self._threads.submit(self._prepare, request)
+        return await answer
+
+    def predict_here(self, prepare: Callable[[], Sequence[P]]) -> Predicted[P]:
         """Predict a poster on the calling thread: for one that is alone, and a quick model.
 
         Args:
-            image: A preprocessed poster [H, W, 3].
+            prepare: Gives the poster.
 
         Returns:
-            The prediction.
+            What `prepare` gave, and the prediction.
         """
-        start = time.perf_counter()
-        [prediction] = self._run(image[np.newaxis])
-        self._learn(1, time.perf_counter() - start, [0.0])
-        return prediction
+        arrived = time.perf_counter()
+        posters = prepare()
+        prepared = time.perf_counter()
+        predictions = self._run(posters[0].pixels[np.newaxis])
+        predicted = time.perf_counter()
+        self._prepare_pace.add(1, (prepared - arrived) / self._workers)
+        self._learn(1, predicted - prepared, [0.0])
+        return Predicted(posters, predictions, arrived, prepared, predicted)
 
     def close(self) -> None:
         """Finish what waits, and stop."""
         self._queue.put(None)
         self._thread.join()
+
+    def _count_coming(self, posters: int) -> None:
+        with self._counting:
+            self._coming += posters
+
+    def _prepare(self, request: _Request[Any]) -> None:
+        start = time.perf_counter()
+        try:
+            request.posters = request.prepare()
+        except Exception as error:
+            self._on_loop(request, request.fail, error)
+        else:
+            request.prepared = time.perf_counter()
+            seconds = (request.prepared - start) / self._workers
+            with self._counting:
+                self._prepare_pace.add(request.count, seconds)
+            for number in range(len(request.posters)):
+                self._queue.put(_Item(request, number))
+        finally:
+            self._count_coming(-request.count)
+
+    def _on_loop(self, request: _Request[Any], call: Callable[..., object], *what: Any) -> None:
+        # The loop is closed when the server has given up on its last requests.
+        with contextlib.suppress(RuntimeError):
+            request.answer.get_loop().call_soon_threadsafe(call, *what)
 
     def _work(self) -> None:
         is_open = True
@@ -278,15 +354,7 @@ class Batcher:
         except Exception as error:
             predictions = error
         seconds = time.perf_counter() - start
-        # The loop is closed when the server has given up on its last requests.
-        with contextlib.suppress(RuntimeError):
-            batch[0].answer.get_loop().call_soon_threadsafe(
-                self._deliver, batch, predictions, start, seconds
-            )
-
-    def _learn(self, posters: int, seconds: float, waits: list[float]) -> None:
-        self._run_pace.add(posters, seconds)
-        self._observe(posters, seconds, waits)
+        self._on_loop(batch[0].request, self._deliver, batch, predictions, start, seconds)
 
     def _deliver(
         self,
@@ -295,11 +363,13 @@ class Batcher:
         start: float,
         seconds: float,
     ) -> None:
-        self._learn(len(batch), seconds, [start - item.since for item in batch])
+        self._learn(len(batch), seconds, [start - item.request.prepared for item in batch])
         for number, item in enumerate(batch):
-            if item.answer.done():
-                continue  # its client has gone
             if isinstance(predictions, Exception):
-                item.answer.set_exception(predictions)
+                item.request.fail(predictions)
             else:
-                item.answer.set_result(predictions[number])
+                item.request.take(item.number, predictions[number])
+
+    def _learn(self, posters: int, seconds: float, waits: list[float]) -> None:
+        self._run_pace.add(posters, seconds)
+        self._observe(posters, seconds, waits)

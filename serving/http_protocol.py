@@ -60,6 +60,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """How long the headers of a request may take."""
 
     _timer: asyncio.TimerHandle | None = None
+    _in_headers = True
     _header_bytes = 0
 
     def __init__(
@@ -75,24 +76,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Wait for the first request."""
         together = _TogetherTransport(transport, self.loop)
         super().connection_made(cast(asyncio.Transport, together))
-        self._await_headers()
+        self._watch_headers(0)
 
     def data_received(self, data: bytes) -> None:
         """Read on, and count what is not yet a request."""
+        received = len(data) if self._in_headers else 0
         super().data_received(data)
-        if self._timer is not None:
-            self._header_bytes += len(data)
-            if self._header_bytes > _MOST_HEADER_BYTES:
-                self.transport.close()
+        self._watch_headers(received)
 
     def on_message_begin(self) -> None:
-        """Wait for the rest of a request's headers."""
-        self._await_headers()
+        """Begin a request's headers."""
+        self._in_headers, self._header_bytes = True, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Begin to answer."""
-        self._stop_waiting()
+        self._in_headers = False
         super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -116,10 +115,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
-    def _await_headers(self) -> None:
-        self._stop_waiting()
-        self._header_bytes = 0
-        self._timer = self.loop.call_later(self.seconds, self.transport.close)
+    def _watch_headers(self, received: int) -> None:
+        """Wait for headers that have not arrived whole: most come in one go with their request."""
+        if not self._in_headers:
+            self._stop_waiting()
+            return
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.seconds, self.transport.close)
+        self._header_bytes += received
+        if self._header_bytes > _MOST_HEADER_BYTES:
+            self.transport.close()
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:

@@ -3,7 +3,12 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +39,9 @@ class Poster:
     """The model's input [H, W, 3]."""
 
 
-@asynccontextmanager
-async def fetched(
+def fetched(
     fetcher: PosterFetcher | None, bodies: Bodies, instances: list[Instance]
-) -> AsyncIterator[list[Instance]]:
+) -> AbstractAsyncContextManager[list[Instance]]:
     """Fetch the posters that a request names by URL.
 
     Args:
@@ -45,8 +49,8 @@ async def fetched(
         bodies: Counts what is held of them until the context ends.
         instances: What was sent.
 
-    Yields:
-        The instances, each with its image.
+    Returns:
+        A context with the instances, each with its image.
 
     Raises:
         InvalidInstance: One poster cannot be had; its index is named.
@@ -54,9 +58,13 @@ async def fetched(
         Overloaded: Too many posters are being fetched, or held.
     """
     places = [index for index, instance in enumerate(instances) if instance.url]
-    if not places:
-        yield instances
-        return
+    return _fetched(fetcher, bodies, instances, places) if places else nullcontext(instances)
+
+
+@asynccontextmanager
+async def _fetched(
+    fetcher: PosterFetcher | None, bodies: Bodies, instances: list[Instance], places: list[int]
+) -> AsyncIterator[list[Instance]]:
     if fetcher is None:
         raise InvalidInstance(
             places[0], "this server fetches no posters", 'send "image": {"b64": "..."}'

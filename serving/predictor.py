@@ -3,10 +3,10 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from marquee.neighbours import Neighbours
 from marquee.processes import cpus
 from marquee.records import PredictionRecord
 from serving import v2
-from serving.batching import Batcher, fitting_batch
+from serving.batching import Batcher, Predicted, fitting_batch
 from serving.bodies import Bodies
 from serving.explanation import Explainer
 from serving.fetch import FetchSettings, PosterFetcher
@@ -95,6 +95,8 @@ class PosterGenreModel(Model):
         self._purged = PurgeMarks(settings.registry)
         self.batcher = Batcher(
             self._runner.predict,
+            self._threads,
+            workers=self._cores,
             max_batch=batch,
             run_seconds=run_seconds,
             max_wait=settings.max_wait_ms / 1000,
@@ -204,9 +206,11 @@ class PosterGenreModel(Model):
             self._check_genres(index, instance)
         async with fetched(self._fetcher, self.bodies, instances) as complete:
             with self.batcher.admit(len(complete) * self._explainer.runs):
-                posters = await self._decoded(complete)
-                with self._stage("explain"):
-                    explained = [await self._on_thread(self._explain, poster) for poster in posters]
+                start = time.perf_counter()
+                posters = await self._on_thread(self._prepare(complete))
+                decoded = self._note_stage("decode", start)
+                explained = [await self._on_thread(partial(self._explain, p)) for p in posters]
+                self._note_stage("explain", decoded)
                 predictions = [prediction for prediction, _ in explained]
                 answers = self._answers(posters, predictions, arrival)
         given = [entry | more for entry, (_, more) in zip(answers, explained, strict=True)]
@@ -233,68 +237,47 @@ class PosterGenreModel(Model):
         arrival = time.perf_counter()
         async with fetched(self._fetcher, self.bodies, instances) as complete:
             with self.batcher.admit(len(complete)):
-                if self._is_quick and await self.batcher.is_alone() and _is_small(complete):
-                    posters, predictions = self._predict_here(complete)
-                else:
-                    posters, predictions = await self._predict(complete)
-                return self._answers(posters, predictions, arrival)
+                found = await self._predicted(complete)
+                self._note_stage("decode", found.arrived, found.prepared)
+                if self.tracing:
+                    self.tracing.stage("predict", found.prepared, found.predicted)
+                return self._answers(found.posters, found.predictions, arrival)
 
-    def _predict_here(self, instances: list[Instance]) -> tuple[list[Poster], list[Prediction]]:
-        """Predict on the event loop: handing it over and back would take as long as the model."""
-        with self._stage("decode"):
-            decoded = self._decode(instances)
-        [poster] = posters = self._note_decoded(*decoded)
-        with self._span("predict"):
-            return posters, [self.batcher.predict_here(poster.pixels)]
+    async def _predicted(self, instances: list[Instance]) -> Predicted[Poster]:
+        prepare = self._prepare(instances)
+        if self._is_quick and await self.batcher.is_alone() and _is_small(instances):
+            # Handing it over to other threads and back would take as long as the model.
+            return self.batcher.predict_here(prepare)
+        return await self.batcher.predict(len(instances), prepare)
 
-    async def _predict(self, instances: list[Instance]) -> tuple[list[Poster], list[Prediction]]:
-        with self.batcher.coming(len(instances)):
-            posters = await self._decoded(instances)
-        with self._span("predict"):
-            return posters, await self.batcher.predict([poster.pixels for poster in posters])
+    def _prepare(self, instances: list[Instance]) -> Callable[[], list[Poster]]:
+        return partial(decode_all, instances, self._preprocessing, self._records is not None)
 
-    async def _decoded(self, instances: list[Instance]) -> list[Poster]:
-        with self._stage("decode"):
-            decoded: tuple[list[Poster], float] = await self._on_thread(self._decode, instances)
-        return self._note_decoded(*decoded)
-
-    def _note_decoded(self, posters: list[Poster], seconds: float) -> list[Poster]:
-        self.batcher.decoded(len(posters), seconds / self._cores)
-        return posters
-
-    def _decode(self, instances: list[Instance]) -> tuple[list[Poster], float]:
-        """Decode, and tell how long it took once it had begun."""
-        start = time.perf_counter()
-        posters = decode_all(instances, self._preprocessing, self._records is not None)
-        return posters, time.perf_counter() - start
-
-    async def _on_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    async def _on_thread(self, work: Callable[[], Any]) -> Any:
         # KServe runs handlers on the event loop, which must stay free.
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        with self._span(name):
-            yield
-        self.metrics.stage(name, time.perf_counter() - start)
-
-    def _span(self, name: str) -> AbstractContextManager[object]:
-        return self.tracing.stage(name) if self.tracing else nullcontext()
+    def _note_stage(self, name: str, start: float, end: float | None = None) -> float:
+        """Note a stage of a request, until now if its end is not given; give its end."""
+        end = end or time.perf_counter()
+        self.metrics.stage(name, end - start)
+        if self.tracing:
+            self.tracing.stage(name, start, end)
+        return end
 
     def _answers(
-        self, posters: list[Poster], predictions: Sequence[Prediction], arrival: float
+        self, posters: Sequence[Poster], predictions: Sequence[Prediction], arrival: float
     ) -> list[dict[str, Any]]:
         self.metrics.predicted(predictions)
         ids = [str(uuid.uuid4()) for _ in posters]
         if self._records is not None:
-            with self._stage("log"):
-                now = datetime.now(UTC)
-                latency_ms = (time.perf_counter() - arrival) * 1000
-                self._records.put(
-                    self._record(*item, now, latency_ms)
-                    for item in zip(posters, predictions, ids, strict=True)
-                )
+            start, now = time.perf_counter(), datetime.now(UTC)
+            latency_ms = (start - arrival) * 1000
+            self._records.put(
+                self._record(*item, now, latency_ms)
+                for item in zip(posters, predictions, ids, strict=True)
+            )
+            self._note_stage("log", start)
         return [
             answer(poster.instance, prediction, name, self.version)
             for poster, prediction, name in zip(posters, predictions, ids, strict=True)

@@ -30,7 +30,7 @@ class ServingSettings:
     """The registry whose purged posters are kept out of `similar`."""
     max_batch: int = 8
     """Posters a run of the model, at most."""
-    run_ms: float = 100.0
+    run_ms: float = 40.0
     """How long a run may take: of a slow model, fewer posters share one."""
     max_wait_ms: float = 2.0
     """How long a run waits for posters that are just being decoded."""

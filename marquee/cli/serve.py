@@ -29,7 +29,7 @@ def serve(
     ),
     max_batch: int = typer.Option(8, help="Posters a run of the model, at most."),
     run_ms: float = typer.Option(
-        100.0, help="How long a run may take: of a slow model, fewer posters share one."
+        40.0, help="How long a run may take: of a slow model, fewer posters share one."
     ),
     max_wait_ms: float = typer.Option(
         2.0, help="How long a run waits for posters that are being decoded."

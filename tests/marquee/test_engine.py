@@ -90,7 +90,7 @@ def test_only_a_slow_model_is_run_on_all_cpus(bundle, monkeypatch, milliseconds,
 
     monkeypatch.setitem(RUNTIMES, "openvino", runtime)
     monkeypatch.setattr("marquee.engine.cpus", lambda: 8)
-    monkeypatch.setattr("marquee.engine._QUICK_SECONDS", 0.005 if milliseconds else 1.0)
+    monkeypatch.setattr("marquee.engine.QUICK_SECONDS", 0.005 if milliseconds else 1.0)
     Engine(bundle)
     assert opened == threads
 

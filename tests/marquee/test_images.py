@@ -384,7 +384,7 @@ def test_attributes_are_those_of_the_whole_poster(size):
 
 def _scans(times):
     """Give a progressive JPEG file whose last scan comes so many times."""
-    data = encode(noise_poster(1), progressive=True)
+    data = encode(noise_poster(1, 500, 750), progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:-2] + data[last:-2] * times + data[-2:]
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,7 +33,22 @@ class Model:
 
 
 def image(brightness):
-    return np.full_like(IMAGE, brightness)
+    return SimpleNamespace(pixels=np.full_like(IMAGE, brightness))
+
+
+async def ask(batcher, *posters, prepare=None):
+    """Ask for posters that are prepared, or will be."""
+    found = await batcher.predict(len(posters), prepare or (lambda: posters))
+    assert found.posters == posters
+    assert found.arrived <= found.prepared <= found.predicted
+    return found.predictions
+
+
+class AtOnce:
+    """Threads that take no time."""
+
+    def submit(self, work, *arguments):
+        work(*arguments)
 
 
 @pytest.fixture
@@ -44,9 +62,8 @@ def make(model):
 
     def make(**changes):
         settings = {"max_batch": 4, "run_seconds": 0.0, "max_wait": 0.0, "queue_seconds": 1.0}
-        settings |= changes
-        observe = settings.pop("observe", lambda *run: None)
-        batchers.append(Batcher(model, observe=observe, **settings))
+        settings |= {"threads": AtOnce(), "workers": 2, "observe": lambda *run: None} | changes
+        batchers.append(Batcher(model, **settings))
         return batchers[-1]
 
     yield make
@@ -58,9 +75,9 @@ def make(model):
 async def while_one_runs(model, batcher, *requests):
     """Ask for posters while the model is busy with one; give the answers."""
     model.may_run.clear()
-    first = asyncio.create_task(batcher.predict([image(0)]))
+    first = asyncio.create_task(ask(batcher, image(0)))
     await asyncio.to_thread(model.began.wait, 10)
-    tasks = [asyncio.create_task(batcher.predict(images)) for images in requests]
+    tasks = [asyncio.create_task(ask(batcher, *images)) for images in requests]
     await asyncio.sleep(0)
     model.may_run.set()
     await first
@@ -76,31 +93,65 @@ def test_what_waits_shares_a_run_and_all_get_their_own_answers(model, make):
 
 def test_a_lone_poster_waits_for_nobody(model, make):
     batcher = make(max_wait=100.0)
-    assert asyncio.run(asyncio.wait_for(batcher.predict([image(7)]), 10)) == [7]
+    assert asyncio.run(asyncio.wait_for(ask(batcher, image(7)), 10)) == [7]
 
 
-def test_a_run_waits_for_posters_on_their_way(model, make):
-    batcher = make(max_wait=100.0, max_batch=2)
+@pytest.fixture
+def threads():
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
+
+
+def test_a_run_waits_for_posters_on_their_way(model, make, threads):
+    batcher = make(max_wait=100.0, max_batch=2, threads=threads)
+    may_come = threading.Event()
+    late = image(2)
+
+    def prepare():
+        assert may_come.wait(10)
+        return (late,)
 
     async def two():
-        with batcher.coming(1):
-            first = asyncio.create_task(batcher.predict([image(1)]))
-            await asyncio.sleep(0.05)
-            assert model.runs == []
-            return [await batcher.predict([image(2)]), await first]
+        second = asyncio.create_task(ask(batcher, late, prepare=prepare))
+        await asyncio.sleep(0)
+        first = asyncio.create_task(ask(batcher, image(1)))
+        await asyncio.sleep(0.05)
+        assert model.runs == []
+        may_come.set()
+        return [await first, await second]
 
-    assert asyncio.run(asyncio.wait_for(two(), 10)) == [[2], [1]]
+    assert asyncio.run(asyncio.wait_for(two(), 10)) == [[1], [2]]
     assert model.runs == [2]
 
 
-def test_a_run_does_not_wait_for_ever(model, make):
-    batcher = make(max_wait=0.01)
+def test_a_run_does_not_wait_for_ever(make, threads):
+    batcher = make(max_wait=0.01, threads=threads)
+    may_come = threading.Event()
 
     async def one():
-        with batcher.coming(1):
-            return await batcher.predict([image(1)])
+        late = asyncio.create_task(batcher.predict(1, lambda: may_come.wait(10) and [image(2)]))
+        await asyncio.sleep(0)
+        try:
+            return await ask(batcher, image(1))
+        finally:
+            late.cancel()
+            may_come.set()
 
     assert asyncio.run(asyncio.wait_for(one(), 10)) == [1]
+
+
+def test_what_cannot_be_prepared_fails_alone_and_nobody_waits_for_it(model, make):
+    batcher = make(max_wait=100.0)
+
+    def damaged():
+        raise ValueError("damaged")
+
+    async def both():
+        with pytest.raises(ValueError, match="damaged"):
+            await batcher.predict(1, damaged)
+        return await ask(batcher, image(1))
+
+    assert asyncio.run(asyncio.wait_for(both(), 10)) == [1]
 
 
 def test_a_failed_run_fails_its_posters_only(model, make):
@@ -115,12 +166,12 @@ def test_a_client_that_has_gone_does_not_trouble_the_others(model, make):
 
     async def gone():
         model.may_run.clear()
-        first = asyncio.create_task(batcher.predict([image(1)]))
-        second = asyncio.create_task(batcher.predict([image(2)]))
+        first = asyncio.create_task(ask(batcher, image(1)))
+        second = asyncio.create_task(ask(batcher, image(2)))
         await asyncio.to_thread(model.began.wait, 10)
         second.cancel()
         first.cancel()
-        third = asyncio.create_task(batcher.predict([image(3)]))
+        third = asyncio.create_task(ask(batcher, image(3)))
         await asyncio.sleep(0)
         model.may_run.set()
         return await third
@@ -159,7 +210,7 @@ def test_a_request_larger_than_the_queue_is_served_when_nothing_else_is(model, m
 
 def test_a_fast_model_may_have_a_longer_queue(model, make):
     batcher = make(max_batch=2, queue_seconds=60)
-    asyncio.run(batcher.predict([image(1)]))
+    asyncio.run(ask(batcher, image(1)))
     with batcher.admit(6):
         batcher.check(50)
 
@@ -172,14 +223,19 @@ def test_a_model_whose_pace_is_known_has_its_queue_from_the_start(model, make):
             batcher.check(51)
 
 
-def test_slow_decoding_makes_the_queue_shorter(model, make):
-    batcher = make(max_batch=2, queue_seconds=60)
-    asyncio.run(batcher.predict([image(1)]))
-    batcher.decoded(2, 12.0)
+def test_slow_preparing_makes_the_queue_shorter(make):
+    batcher = make(max_batch=2, queue_seconds=1.0, workers=1)
+    posters = (image(1), image(2))
+
+    def slow():
+        time.sleep(0.2)
+        return posters
+
+    asyncio.run(ask(batcher, *posters, prepare=slow))
     with batcher.admit(6):
-        batcher.check(4)
-        with pytest.raises(Overloaded, match="try again in 36 s"):
-            batcher.check(5)
+        batcher.check(2)
+        with pytest.raises(Overloaded, match="try again in 1 s"):
+            batcher.check(6)
 
 
 def pace_of(*work):
@@ -240,7 +296,9 @@ def test_a_poster_is_alone_if_nothing_else_has_arrived(make, arrives):
 def test_a_poster_that_is_predicted_here_is_noted_like_others(model, make):
     seen = []
     batcher = make(observe=lambda *run: seen.append(run))
-    assert batcher.predict_here(image(7)) == 7
+    poster = image(7)
+    found = batcher.predict_here(lambda: [poster])
+    assert (found.posters, found.predictions) == ([poster], [7])
     [(posters, seconds, waits)] = seen
     assert (posters, waits) == (1, [0.0])
     assert seconds > 0
