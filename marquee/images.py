@@ -45,9 +45,6 @@ _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _QUICK_PIXELS, _QUICK_SCANS, _SCAN = 500_000, 16, b"\xff\xda"
 """A JPEG file of so few pixels takes a few ms to decode, if it has no more scans than one needs."""
 
-_FEW_SCANS = 1_000_000_000
-"""Bytes times pixels of a file that is too small for many scans: counting them takes longer."""
-
 _LARGE = 12_000_000
 _one_large = threading.Lock()
 """Pillow takes up to 16 bytes a pixel while it decodes: images of more than that take turns."""
@@ -158,10 +155,7 @@ def decodes_quickly(data: bytes) -> bool:
         height, width, *_ = decode_jpeg_header(data)
     except ValueError:
         return False
-    pixels = int(height) * int(width)
-    return pixels <= _QUICK_PIXELS and (
-        len(data) * pixels <= _FEW_SCANS or data.count(_SCAN) <= _QUICK_SCANS
-    )
+    return int(height) * int(width) <= _QUICK_PIXELS and data.count(_SCAN) <= _QUICK_SCANS
 
 
 def mode_of(data: bytes) -> str:

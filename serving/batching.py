@@ -83,17 +83,26 @@ class Predicted(Generic[P]):
 class _Request(Generic[P]):
     """Posters that are answered together."""
 
-    answer: "asyncio.Future[Predicted[P]]"
     prepare: Callable[[], Sequence[P]]
     count: int
+    answer: "asyncio.Future[Predicted[P]] | None"
+    """None once it has been taken: the traceback of what failed holds this request, and must not be
+    held by it."""
+    loop: asyncio.AbstractEventLoop
     arrived: float
     posters: Sequence[P] = ()
     prepared: float = 0.0
     predictions: dict[int, Prediction] = field(default_factory=dict)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for it: it has failed, or its client has gone."""
+        answer = self.answer
+        return answer is None or answer.done()
+
     def take(self, number: int, prediction: Prediction) -> None:
         self.predictions[number] = prediction
-        if len(self.predictions) == len(self.posters) and not self.answer.done():
+        if len(self.predictions) == len(self.posters) and self.answer and not self.is_over:
             predictions = [self.predictions[n] for n in range(len(self.posters))]
             self.answer.set_result(
                 Predicted(
@@ -101,8 +110,8 @@ class _Request(Generic[P]):
                 )
             )
 
-    def fail(self, error: BaseException) -> None:
-        if not self.answer.done():  # else its client has gone
+    def fail(self, error: Exception) -> None:
+        if self.answer and not self.is_over:
             self.answer.set_exception(error)
 
 
@@ -152,10 +161,10 @@ Observer = Callable[[int, float, list[float]], None]
 class Batcher:
     """Prepares posters on some threads and runs the model on one, for as many as are waiting.
 
-    A run starts as soon as the one before has ended. It waits only for posters that are being
-    prepared right now, so that a lone client waits for nobody. A poster goes from thread to thread,
-    and back to the event loop, where all else happens, when its request is answered: each visit
-    there would cost as much as a tenth of a quick model.
+    A run starts as soon as the one before has ended. It waits a little for posters that are still
+    being prepared, and for nothing else: a lone client waits for nobody. A poster goes from thread
+    to thread, and back to the event loop, where all else happens, when its request is answered:
+    each visit there would cost as much as a tenth of a quick model.
 
     Args:
         run: Predicts posters [N, H, W, 3].
@@ -243,10 +252,28 @@ class Batcher:
             self._admitted -= posters
 
     async def is_alone(self) -> bool:
-        """Tell whether one poster is all that is admitted, and nothing else has arrived by now."""
+        """Tell whether one poster is all that is admitted once all have been that were read."""
         if self._admitted == 1:
-            await asyncio.sleep(0)  # whatever has arrived is admitted meanwhile
+            await asyncio.sleep(0)
         return self._admitted == 1
+
+    def prepare(self, posters: int, prepare: Callable[[], Sequence[P]]) -> Sequence[P]:
+        """Prepare posters on the calling thread, and learn how long that takes.
+
+        Args:
+            posters: How many.
+            prepare: Gives them.
+
+        Returns:
+            What `prepare` gave.
+        """
+        start = time.perf_counter()
+        try:
+            return prepare()
+        finally:
+            seconds = (time.perf_counter() - start) / self._workers
+            with self._counting:
+                self._prepare_pace.add(posters, seconds)
 
     async def predict(self, posters: int, prepare: Callable[[], Sequence[P]]) -> Predicted[P]:
         """Predict posters, together with those of other requests.
@@ -261,11 +288,17 @@ class Batcher:
         Raises:
             Exception: What `prepare`, or the run, raised.
         """
-        answer = asyncio.get_running_loop().create_future()
-        request = _Request(answer, prepare, posters, time.perf_counter())
+        loop = asyncio.get_running_loop()
+        request = _Request(prepare, posters, loop.create_future(), loop, time.perf_counter())
         self._count_coming(posters)
-        self._threads.submit(self._prepare, request)
-        return await answer
+        job = self._threads.submit(self._prepare, request)
+        try:
+            assert request.answer
+            return await request.answer
+        finally:
+            request.answer = None
+            if job.cancel():  # its client has gone
+                self._count_coming(-posters)
 
     def predict_here(self, prepare: Callable[[], Sequence[P]]) -> Predicted[P]:
         """Predict a poster on the calling thread: for one that is alone, and a quick model.
@@ -277,11 +310,10 @@ class Batcher:
             What `prepare` gave, and the prediction.
         """
         arrived = time.perf_counter()
-        posters = prepare()
+        posters = self.prepare(1, prepare)
         prepared = time.perf_counter()
         predictions = self._run(posters[0].pixels[np.newaxis])
         predicted = time.perf_counter()
-        self._prepare_pace.add(1, (prepared - arrived) / self._workers)
         self._learn(1, predicted - prepared, [0.0])
         return Predicted(posters, predictions, arrived, prepared, predicted)
 
@@ -295,25 +327,15 @@ class Batcher:
             self._coming += posters
 
     def _prepare(self, request: _Request[Any]) -> None:
-        start = time.perf_counter()
         try:
-            request.posters = request.prepare()
-        except Exception as error:
-            self._on_loop(request, request.fail, error)
-        else:
+            request.posters = self.prepare(request.count, request.prepare)
             request.prepared = time.perf_counter()
-            seconds = (request.prepared - start) / self._workers
-            with self._counting:
-                self._prepare_pace.add(request.count, seconds)
-            for number in range(len(request.posters)):
-                self._queue.put(_Item(request, number))
+        except Exception as error:
+            _call(request.loop, request.fail, error)
         finally:
             self._count_coming(-request.count)
-
-    def _on_loop(self, request: _Request[Any], call: Callable[..., object], *what: Any) -> None:
-        # The loop is closed when the server has given up on its last requests.
-        with contextlib.suppress(RuntimeError):
-            request.answer.get_loop().call_soon_threadsafe(call, *what)
+            for number in range(len(request.posters)):
+                self._queue.put(_Item(request, number))
 
     def _work(self) -> None:
         is_open = True
@@ -321,6 +343,7 @@ class Batcher:
             batch, is_open = self._gather()
             if batch:
                 self._answer(batch)
+            del batch  # or it would stay in memory until the next one
 
     def _gather(self) -> tuple[list[_Item], bool]:
         """Wait for posters; tell whether there may be more."""
@@ -333,6 +356,8 @@ class Batcher:
                 break
             if item is None:
                 return batch, False
+            if item.request.is_over:
+                continue
             if not batch:
                 deadline = time.perf_counter() + self._max_wait
             batch.append(item)
@@ -347,29 +372,35 @@ class Batcher:
         return self._queue.get_nowait()
 
     def _answer(self, batch: list[_Item]) -> None:
-        start = time.perf_counter()
-        predictions: list[Prediction] | Exception
+        loop, start = batch[0].request.loop, time.perf_counter()
         try:
             predictions = self._run(np.stack([item.pixels for item in batch]))
         except Exception as error:
-            predictions = error
-        seconds = time.perf_counter() - start
-        self._on_loop(batch[0].request, self._deliver, batch, predictions, start, seconds)
+            _call(loop, _fail, batch, error)
+        else:
+            seconds = time.perf_counter() - start
+            _call(loop, self._deliver, batch, predictions, start, seconds)
 
     def _deliver(
-        self,
-        batch: list[_Item],
-        predictions: list[Prediction] | Exception,
-        start: float,
-        seconds: float,
+        self, batch: list[_Item], predictions: list[Prediction], start: float, seconds: float
     ) -> None:
+        for item, prediction in zip(batch, predictions, strict=True):
+            item.request.take(item.number, prediction)
         self._learn(len(batch), seconds, [start - item.request.prepared for item in batch])
-        for number, item in enumerate(batch):
-            if isinstance(predictions, Exception):
-                item.request.fail(predictions)
-            else:
-                item.request.take(item.number, predictions[number])
 
     def _learn(self, posters: int, seconds: float, waits: list[float]) -> None:
         self._run_pace.add(posters, seconds)
         self._observe(posters, seconds, waits)
+
+
+def _fail(batch: list[_Item], error: Exception) -> None:
+    for item in batch:
+        item.request.fail(error)
+
+
+def _call(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: Any
+) -> None:
+    # The loop is closed when the server has given up on its last requests.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *arguments)

@@ -111,14 +111,16 @@ class Gate:
             scope: The request's.
 
         Returns:
-            The answer; None if the request has to be called with.
+            The answer; None if the request goes on.
         """
         if scope["method"] != "POST" or scope["path"] not in ENDPOINTS or self._tracing:
             return None
         try:
             self._check_load()
         except Overloaded as error:
-            if not self._may_pass(Request(scope)):
+            request = Request(scope)
+            is_too_large = _length(request.headers) > self._bodies.max_bytes
+            if is_too_large or not self._may_pass(request):
                 return None
             self._note(scope, 503, 0.0)
             return refusal(error)
@@ -207,7 +209,7 @@ class AccessLog:
             status: The answer's.
             seconds: How long it took.
         """
-        if not logger.isEnabledFor(logging.INFO) or scope["path"] not in ENDPOINTS:
+        if not logger.isEnabledFor(logging.INFO):
             return
         now = int(time.monotonic())
         if now != self._second:

@@ -46,7 +46,7 @@ class _TogetherTransport:
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Ends a connection whose headers are too large or too slow: uvicorn would wait and keep them.
+    """Ends a connection whose headers are too large, or that is too slow: uvicorn would wait.
 
     Nothing is answered: whoever sends such headers is no client of the endpoint.
 
@@ -57,11 +57,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """
 
     seconds: ClassVar[float] = READ_SECONDS
-    """How long the headers of a request may take."""
+    """How long a request's headers may take, and the rest of its body once it is answered."""
 
     _timer: asyncio.TimerHandle | None = None
     _in_headers = True
     _header_bytes = 0
+    _messages = 0
 
     def __init__(
         self,
@@ -76,31 +77,49 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Wait for the first request."""
         together = _TogetherTransport(transport, self.loop)
         super().connection_made(cast(asyncio.Transport, together))
-        self._watch_headers(0)
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Read on, and count what is not yet a request."""
-        received = len(data) if self._in_headers else 0
+        messages = self._messages
         super().data_received(data)
-        self._watch_headers(received)
+        if self._in_headers and self._messages == messages:
+            self._header_bytes += len(data)
+            if self._header_bytes > _MOST_HEADER_BYTES:
+                self.transport.close()
+        self._watch()
 
     def on_message_begin(self) -> None:
         """Begin a request's headers."""
         self._in_headers, self._header_bytes = True, 0
+        self._messages += 1
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what comes after a body is none that anybody reads."""
+        if self._in_headers:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin to answer."""
         self._in_headers = False
+        self._unset_keepalive_if_required()  # of an answer that came amid the same data
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Wait for the next request anew."""
+        self._stop_waiting()
+        super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Refuse without a task what gets no further, if it is plain and the connection stays.
 
         Of requests that wait in a queue only the last is: each would call the next from within.
+        Whoever reads no answers gets none so quickly: they would fill the memory.
         """
-        is_plain = cycle.keep_alive and not cycle.waiting_for_100_continue and not self.pipeline
-        answer = self._refuse(cycle.scope) if is_plain else None
+        is_plain = cycle.keep_alive and not cycle.waiting_for_100_continue
+        is_next = not self.pipeline and not self.flow.write_paused
+        answer = self._refuse(cycle.scope) if is_plain and is_next else None
         if answer is None:
             super()._start_asgi_task(cycle, app)
             return
@@ -108,6 +127,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         head = b"".join(b"%s: %s\r\n" % header for header in headers)
         self.transport.write(STATUS_LINE[answer.status_code] + head + b"\r\n" + answer.body)
         cycle.response_complete = True
+        cycle.on_response = lambda: None
         self.on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -115,16 +135,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
-    def _watch_headers(self, received: int) -> None:
-        """Wait for headers that have not arrived whole: most come in one go with their request."""
-        if not self._in_headers:
+    def _watch(self) -> None:
+        """Wait no longer than allowed for what the client has to send, if nobody else does."""
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        if (is_answering and not self._in_headers) or self.timeout_keep_alive_task:
             self._stop_waiting()
-            return
-        if self._timer is None:
+        elif self._timer is None:
             self._timer = self.loop.call_later(self.seconds, self.transport.close)
-        self._header_bytes += received
-        if self._header_bytes > _MOST_HEADER_BYTES:
-            self.transport.close()
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:

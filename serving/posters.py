@@ -94,12 +94,19 @@ async def _fetched(
 
 async def _together(work: Iterable[Coroutine[Any, Any, bytes]]) -> list[bytes]:
     """Wait for all; the first that fails ends the others, and a fault of ours is told first."""
+    failures: list[Exception] = []
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]
+        return [task.result() for task in tasks]
     except ExceptionGroup as errors:
-        raise min(errors.exceptions, key=lambda error: isinstance(error, REFUSALS)) from errors
-    return [task.result() for task in tasks]
+        failures += sorted(errors.exceptions, key=lambda error: isinstance(error, REFUSALS))
+        errors.__traceback__ = None
+    # What is raised must not be held by its own traceback, or all posters would stay in memory: not
+    # by its task, nor by the group, which its traceback holds, nor by a name.
+    tasks.clear()
+    del failures[1:]
+    raise failures.pop()
 
 
 def decode_all(

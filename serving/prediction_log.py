@@ -163,10 +163,10 @@ class PredictionLog:
                     parts.append(to_table(records))
                     rows += len(records)
                 if rows == self._rows:
-                    self._keep(pa.concat_tables(parts))
+                    self._keep(parts)
                     parts, rows = [], 0
             if parts and (is_last or time.monotonic() >= due):
-                self._keep(pa.concat_tables(parts))
+                self._keep(parts)
                 parts, rows = [], 0
 
     def _take(self, most: int) -> list[PredictionRecord]:
@@ -176,11 +176,11 @@ class PredictionLog:
                 records.append(self._queue.get_nowait())
         return records
 
-    def _keep(self, rows: pa.Table) -> None:
+    def _keep(self, parts: list[pa.Table]) -> None:
         number = self._files
         self._files += 1
-        with self._or_dropped(len(rows)):
-            self._write(number, rows)
+        with self._or_dropped(sum(map(len, parts))):
+            self._write(number, pa.concat_tables(parts))
 
     @contextlib.contextmanager
     def _or_dropped(self, rows: int) -> Iterator[None]:

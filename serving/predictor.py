@@ -207,7 +207,8 @@ class PosterGenreModel(Model):
         async with fetched(self._fetcher, self.bodies, instances) as complete:
             with self.batcher.admit(len(complete) * self._explainer.runs):
                 start = time.perf_counter()
-                posters = await self._on_thread(self._prepare(complete))
+                prepare = partial(self.batcher.prepare, len(complete), self._prepare(complete))
+                posters = await self._on_thread(prepare)
                 decoded = self._note_stage("decode", start)
                 explained = [await self._on_thread(partial(self._explain, p)) for p in posters]
                 self._note_stage("explain", decoded)

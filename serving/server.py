@@ -131,6 +131,7 @@ class PosterServer(RESTServer):
         self.config.app = gate
         protocol = partial(BoundedHttpProtocol, refuse=gate.refusal_at_once)
         self.config.http = cast(type[asyncio.Protocol], protocol)
+        self.config.ws = "none"
         self.config.access_log = False  # the gate has one
         self.config.server_header = False
         self.config.proxy_headers = False

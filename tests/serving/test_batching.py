@@ -1,9 +1,12 @@
 """Micro-batching: what shares a run, what waits, and what is refused."""
 
 import asyncio
+import contextlib
+import gc
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,7 +51,9 @@ class AtOnce:
     """Threads that take no time."""
 
     def submit(self, work, *arguments):
-        work(*arguments)
+        done = Future()
+        done.set_result(work(*arguments))
+        return done
 
 
 @pytest.fixture
@@ -223,19 +228,77 @@ def test_a_model_whose_pace_is_known_has_its_queue_from_the_start(model, make):
             batcher.check(51)
 
 
-def test_slow_preparing_makes_the_queue_shorter(make):
-    batcher = make(max_batch=2, queue_seconds=1.0, workers=1)
-    posters = (image(1), image(2))
+@pytest.mark.parametrize("fails", [False, True])
+def test_slow_preparing_makes_the_queue_shorter(make, fails):
+    batcher = make(max_batch=2, queue_seconds=0.4, workers=1)
 
     def slow():
-        time.sleep(0.2)
-        return posters
+        time.sleep(0.1)
+        return 1 / (not fails)
 
-    asyncio.run(ask(batcher, *posters, prepare=slow))
-    with batcher.admit(6):
-        batcher.check(2)
+    with contextlib.suppress(ZeroDivisionError):
+        batcher.prepare(2, slow)
+    with batcher.admit(3):
+        batcher.check(1)
         with pytest.raises(Overloaded, match="try again in 1 s"):
             batcher.check(6)
+
+
+def test_a_client_that_has_gone_is_not_prepared(make, threads):
+    batcher = make(threads=threads)
+    may_go_on, prepared = threading.Event(), []
+
+    async def gone():
+        busy = [asyncio.create_task(batcher.predict(1, lambda: may_go_on.wait(10))) for _ in "ab"]
+        late = asyncio.create_task(batcher.predict(1, lambda: prepared.append(1)))
+        await asyncio.sleep(0.05)
+        for task in (*busy, late):
+            task.cancel()
+        await asyncio.gather(*busy, late, return_exceptions=True)
+        may_go_on.set()
+
+    asyncio.run(gone())
+    threads.shutdown()
+    assert prepared == []
+    assert batcher._coming == 0
+
+
+class Payload:
+    """What a request holds of memory."""
+
+
+@pytest.mark.parametrize("where", ["prepared", "run"])
+def test_what_fails_leaves_nothing_in_memory(make, threads, where):
+    batcher = make(threads=threads)
+    kept = []
+
+    async def fail():
+        payload = Payload()
+        kept.append(weakref.ref(payload))
+        poster = image(255)
+        poster.payload = payload
+
+        def prepare():
+            assert payload
+            return [poster] if where == "run" else [poster][1]
+
+        try:
+            await batcher.predict(1, prepare)
+        except (IndexError, ValueError):
+            return
+        raise AssertionError("it had to fail")
+
+    async def fail_and_end():
+        await fail()
+        await asyncio.sleep(0.05)
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(fail_and_end())
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 def pace_of(*work):

@@ -102,8 +102,9 @@ class Nobody:
         (scope(path="/other"), {}),
         (scope(), {"tokens": Nobody()}),
         (scope(), {"tracing": object()}),
+        (scope(headers=[(b"content-length", b"1001")]), {}),
     ],
-    ids=["room", "health", "metadata", "no work", "no token", "traced"],
+    ids=["room", "health", "metadata", "no work", "no token", "traced", "too large"],
 )
 def test_all_else_is_looked_at(make, metrics, asked, changes):
     assert make(**{"check_load": busy} | changes).app.refusal_at_once(asked) is None

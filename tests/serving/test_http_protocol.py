@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import time
 from functools import partial
 
 import pytest
@@ -49,6 +51,7 @@ ENDED = {
     "half of the headers": ([HEAD], 0.0),
     "headers that trickle": ([HEAD, *[b"a: b\r\n"] * 20], 0.05),
     "headers without end": ([HEAD, *[b"a: " + b"b" * 10_000 + b"\r\n"] * 100], 0.0),
+    "nothing but empty lines": ([b"\r\n"] * 20, 0.05),
 }
 
 
@@ -149,3 +152,81 @@ def test_what_is_written_in_one_go_is_sent_in_one_piece(closes):
         return written.seen
 
     assert asyncio.run(write()) == [b"head body", *([] if closes else [b"more"])]
+
+
+TRAILERS = b"".join(b"t%d: x\r\n" % number for number in range(20))
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n"
+UNFINISHED = {
+    "a body that stops": [BUSY + b"\r\n", b"s"],
+    "a body that trickles": [BUSY + b"\r\n", *[b"s"] * 8],
+    "an empty line after an answer": [HEAD + b"\r\n", b"\r\n"],
+    "trailers without end": [CHUNKED + b"\r\n0\r\n", *[TRAILERS] * 20],
+}
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_what_comes_after_an_answer_takes_no_longer_than_headers(name):
+    protocol = partial(Hurried, refuse=busy)
+    start = time.monotonic()
+    asyncio.run(talk(*UNFINISHED[name], pause=0.1, protocol=protocol))
+    assert time.monotonic() - start < 4  # uvicorn's own timer ends idle connections after 5 s
+
+
+def test_trailers_are_not_kept():
+    kept = []
+
+    class Watched(Hurried):
+        def on_message_complete(self):
+            kept.append(len(self.headers))
+            super().on_message_complete()
+
+    request = CHUNKED + b"Connection: close\r\n\r\n0\r\n" + TRAILERS + b"\r\n"
+    asyncio.run(talk(request, protocol=Watched))
+    assert kept == [3]
+
+
+def test_a_large_body_and_the_next_head_may_come_together():
+    large = HEAD.replace(b"GET", b"POST") + b"Content-Length: 100000\r\n\r\n"
+    parts = [large[:-2], large[-2:] + b"b" * 100_000 + LAST[:10], LAST[10:]]
+    answer = asyncio.run(talk(*parts, pause=0.05))
+    assert answer.count(b"200 OK") == 2
+
+
+def test_whoever_reads_no_answers_gets_no_more():
+    refused = 0
+
+    def refuse(scope):
+        nonlocal refused
+        refused += 1
+        return json_response({"error": "busy" * 1000}, 503)
+
+    async def flood():
+        config = uvicorn.Config(
+            PlainTextResponse("hello" * 1000),
+            port=0,
+            http=partial(BoundedHttpProtocol, refuse=refuse),
+            log_config=None,
+            lifespan="off",
+        )
+        server = uvicorn.Server(config)
+        config.load()
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        listener = server.servers[0].sockets[0]
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, listener.getsockname())
+        request = BUSY.replace(b"9", b"0") + b"\r\n"
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(
+                asyncio.get_running_loop().sock_sendall(client, request * 100_000), 3
+            )
+        client.close()
+        server.should_exit = True
+        await serving
+
+    asyncio.run(flood())
+    assert 10 < refused < 10_000
