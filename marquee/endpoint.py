@@ -2,9 +2,12 @@
 
 import base64
 import binascii
+import contextlib
 import reprlib
 from dataclasses import dataclass
 from typing import Any
+
+import pybase64
 
 from marquee.engine import Prediction
 from marquee.eras import FIRST_YEAR, LAST_YEAR, UNKNOWN_ERA, era_of
@@ -152,8 +155,10 @@ def parse_base64(index: int, text: str) -> bytes:
     Raises:
         InvalidInstance: It is not base64.
     """
+    with contextlib.suppress(binascii.Error, ValueError):
+        return pybase64.b64decode(text, validate=True)
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)  # it says what is wrong
     except (binascii.Error, ValueError) as error:
         raise InvalidInstance(
             index, f"its image is not base64 ({error})", "encode the file's bytes as base64"
