@@ -4,6 +4,8 @@ import socket
 
 from marquee.errors import InfrastructureError
 
+_DOUBLES = 7
+
 
 def listen(host: str, port: int) -> socket.socket:
     """Open a listening socket; connections wait in it until somebody accepts them.
@@ -26,6 +28,21 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port} ({error.strerror})",
             remedy="stop what listens there, or give another --port or --host",
         ) from error
+
+
+def doubled(listener: socket.socket) -> list[socket.socket]:
+    """Give a listening socket and some doubles, which take connections from the same queue.
+
+    uvloop takes one connection from each socket a turn of its loop: in a crowd, whose turns are
+    long, new clients would wait for more than a second before anybody read what they sent.
+
+    Args:
+        listener: The socket.
+
+    Returns:
+        Sockets to be served, and to be closed.
+    """
+    return [listener, *(listener.dup() for _ in range(_DOUBLES))]
 
 
 def url_of(listener: socket.socket) -> str:

@@ -29,7 +29,7 @@ from serving.kserve_api import (
     RESTServer,
     app,
 )
-from serving.listener import listen, url_of
+from serving.listener import doubled, listen, url_of
 from serving.prediction_log import PredictionLog
 from serving.predictor import PosterGenreModel
 from serving.refusals import NotFound, failure, json_response, refusal
@@ -67,7 +67,7 @@ def serve(bundle_uri: str, settings: ServingSettings, announce: Callable[[str], 
         with listen(settings.host, settings.port) as listener:
             server = PosterServer(model, settings, tokens)
             # Connections wait in the listener's backlog until the event loop runs.
-            server.run([listener], lambda: announce(_ready_line(model, listener)))
+            server.run(doubled(listener), lambda: announce(_ready_line(model, listener)))
 
 
 def _keep_for_good() -> None:

@@ -34,7 +34,7 @@ class ServingSettings:
     """How long a run may take: of a slow model, fewer posters share one."""
     max_wait_ms: float = 2.0
     """How long a run waits for posters that are just being decoded."""
-    queue_seconds: float = 0.75
+    queue_seconds: float = 0.5
     """Requests are refused (503) while those before them would take longer than this."""
     max_posters: int = MOST_POSTERS
     """Posters a request."""

@@ -35,7 +35,7 @@ def serve(
         2.0, help="How long a run waits for posters that are being decoded."
     ),
     queue_seconds: float = typer.Option(
-        0.75, help="Refuse requests (503) that would wait for longer than this."
+        0.5, help="Refuse requests (503) that would wait for longer than this."
     ),
     max_posters: int = typer.Option(64, help="Posters a request."),
     max_request_mb: float = typer.Option(32.0, help="MB a request."),
