@@ -3,9 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from marquee.processes import cpus
 OUTPUTS: tuple[str, ...] = ("logits", "embedding", "maps")
 
 QUICK_SECONDS = 0.005
-"""A model that takes no longer for a poster is quick: it is run on one thread.
+"""A model that takes no longer for a poster on one thread is quick, and runs on one.
 
 Threads that share so little wait for each other, and under load for a CPU as well: on two of them
 the custom CNN takes .6 instead of .4 CPU ms a poster (benchmarks/engines.py, int8).
@@ -41,57 +43,90 @@ class Prediction:
     """The most probable era; None if the model does not predict it."""
 
 
-Run = Callable[[Sequence[str], NDArray[np.uint8]], Sequence[NDArray[Any]]]
-"""Computes the named outputs for posters [N, H, W, 3]."""
+Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
+"""Computes some outputs, by name, for posters [N, H, W, 3]."""
+
+
+class Runtime(Protocol):
+    """Has read a model file, and makes it ready to run."""
+
+    def open(
+        self, outputs: Sequence[str], threads: int, *, lanes: int = 1, batch: int | None = None
+    ) -> Run:
+        """Make the part of a model ready that computes some outputs.
+
+        Args:
+            outputs: Their names.
+            threads: CPU threads a run.
+            lanes: How many runs may go on side by side; more wait.
+            batch: The posters of each run; any number without it.
+        """
 
 
 class _OpenVino:
-    """Compiles a graph for each choice of outputs: one that has all of them computes all."""
-
-    def __init__(self, file: Path, threads: int) -> None:
+    def __init__(self, file: Path) -> None:
         from marquee import openvino_core
 
         self._openvino = openvino_core
         # Read once: later the file may be gone, or another's.
         self._model = openvino_core.CORE.read_model(file)
-        self._options = openvino_core.options(threads)
-        self._graphs: dict[tuple[str, ...], Any] = {}
-        self._compiling = threading.Lock()
-        self._turn = threading.Lock()  # a graph is not to be run by two threads at once
 
-    def __call__(self, outputs: Sequence[str], images: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
-        graph = self._graph(tuple(outputs))
-        with self._turn:
-            values = graph(images)
-        return [values[name] for name in outputs]
+    def open(
+        self, outputs: Sequence[str], threads: int, *, lanes: int = 1, batch: int | None = None
+    ) -> Run:
+        part = self._openvino.part(self._model, outputs, batch)
+        options = self._openvino.options(threads, lanes)
+        compiled = self._openvino.CORE.compile_model(part, "CPU", options)
+        # A request is not to be used by two threads at once.
+        idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(lanes):
+            idle.put(compiled.create_infer_request())
 
-    def _graph(self, outputs: tuple[str, ...]) -> Any:
-        with self._compiling:
-            if outputs not in self._graphs:
-                part = self._openvino.part(self._model, outputs)
-                compiled = self._openvino.CORE.compile_model(part, "CPU", self._options)
-                self._graphs[outputs] = compiled
-            return self._graphs[outputs]
+        def run(images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+            request = idle.get()
+            try:
+                values = request.infer(images, share_inputs=True)
+            finally:
+                idle.put(request)
+            return {name: values[name] for name in outputs}
 
-
-def _onnx_runtime(file: Path, threads: int) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Threads that spin while they wait take the CPUs that decode the next posters.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda outputs, images: session.run(list(outputs), {"image": images})
+        return run
 
 
-RUNTIMES: dict[str, Callable[[Path, int], Run]] = {
+class _OnnxRuntime:
+    """Has a session for each number of threads; runs side by side need no more."""
+
+    def __init__(self, file: Path) -> None:
+        self._model = file.read_bytes()
+        self._sessions: dict[int, Any] = {}
+
+    def open(
+        self, outputs: Sequence[str], threads: int, *, lanes: int = 1, batch: int | None = None
+    ) -> Run:
+        session = self._sessions.get(threads) or self._session(threads)
+        self._sessions[threads] = session
+        names = list(outputs)
+        return lambda images: dict(zip(names, session.run(names, {"image": images}), strict=True))
+
+    def _session(self, threads: int) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Threads that spin while they wait take the CPUs that decode the next posters.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        return onnxruntime.InferenceSession(
+            self._model, options, providers=["CPUExecutionProvider"]
+        )
+
+
+RUNTIMES: dict[str, Callable[[Path], Runtime]] = {
     "openvino": _OpenVino,
-    "onnxruntime": _onnx_runtime,
+    "onnxruntime": _OnnxRuntime,
 }
-"""What a bundle's `engine` names: opens a model file, to be run on so many threads.
+"""What a bundle's `engine` names: reads a model file.
 
 Each is imported when it is asked for: they take 10 MB and more.
 """
@@ -100,11 +135,15 @@ Each is imported when it is asked for: they take 10 MB and more.
 class Engine:
     """Runs a bundle's model.
 
+    A quick model runs on one thread, and its posters share a run. A slow one has as many lanes as
+    there are CPUs for this process: several posters are run side by side, each on one thread, for
+    threads that share a poster wait for each other, the more so the more else there is to do. A
+    slow model's lone poster gets all threads.
+
     Args:
         bundle: A verified bundle.
         precision: One of its variants; its default without it.
-        threads: CPU threads; without it one for a quick model, else as many as there are CPUs for
-            this process.
+        threads: CPU threads of every run, in one lane; without it, as described.
 
     Raises:
         DataError: The bundle has no such precision, or wants an engine that is not here.
@@ -120,59 +159,97 @@ class Engine:
                 f"the bundle wants the engine {bundle.info.engine!r}",
                 remedy=f"this Marquee has {', '.join(RUNTIMES)}; use a newer one",
             )
-        self._run = self._open(threads or 1)
-        if threads is None and cpus() > 1 and self._poster_seconds() > QUICK_SECONDS:
-            self._run = self._open(cpus())
-
-    def _open(self, threads: int) -> Run:
-        runtime = RUNTIMES[self.bundle.info.engine]
-        return runtime(self.bundle.model_file(self.precision), threads)
+        self._runtime = RUNTIMES[bundle.info.engine](bundle.model_file(self.precision))
+        self._runs: dict[tuple[Any, ...], Run] = {}
+        self._opening = threading.Lock()
+        self._threads = threads
+        self.is_quick = self._poster_seconds() <= QUICK_SECONDS
+        """Whether a poster takes no more than some ms on one thread."""
+        self.lanes = 1 if self.is_quick or threads else cpus()
+        """How many posters are run side by side."""
+        self._several = ThreadPoolExecutor(self.lanes, "lane")
 
     def _poster_seconds(self) -> float:
         size = self.bundle.info.preprocessing
         blank = np.zeros((1, size.height, size.width, 3), np.uint8)
+        run = self._runtime.open(self.prediction_outputs, 1)
         seconds = []
         for _ in range(2):  # the first run is slow
             start = time.perf_counter()
-            self.predict(blank)
+            run(blank)
             seconds.append(time.perf_counter() - start)
         return min(seconds)
 
     def infer(
-        self, images: NDArray[np.uint8], outputs: Sequence[str] = ("logits", "embedding")
+        self,
+        images: NDArray[np.uint8],
+        outputs: Sequence[str] = ("logits", "embedding"),
+        *,
+        crowded: bool = False,
     ) -> dict[str, NDArray[Any]]:
         """Run the model.
 
         Args:
             images: Preprocessed posters [N, H, W, 3].
             outputs: Which to compute.
+            crowded: Whether other threads have posters for the other lanes.
 
         Returns:
             The outputs by name: `logits` [N, G], `embedding` [N, 64], `maps` [N, G, h, w], and
             `era` [N, E] if the bundle predicts eras.
         """
-        values = self._run(outputs, images)
-        return dict(zip(outputs, values, strict=True))
+        few = self.prediction_outputs
+        wanted = few if set(outputs) <= set(few) else self.outputs
+        if self.is_quick or self._threads:
+            found = self._run(wanted, self._threads or 1)(images)
+        elif len(images) == 1 and not crowded:
+            found = self._run(self.outputs, self.lanes, batch=1)(images)
+        else:
+            found = self._side_by_side(wanted, images)
+        return {name: found[name] for name in outputs}
+
+    def _side_by_side(
+        self, outputs: Sequence[str], images: NDArray[np.uint8]
+    ) -> dict[str, NDArray[Any]]:
+        run = self._run(outputs, 1, lanes=self.lanes, batch=1)
+        if len(images) == 1:
+            return run(images)
+        found = list(self._several.map(run, images[:, np.newaxis]))
+        return {name: np.concatenate([one[name] for one in found]) for name in outputs}
+
+    def _run(self, outputs: Sequence[str], threads: int, **more: int) -> Run:
+        key = (tuple(outputs), threads, *more.values())
+        with self._opening:
+            if key not in self._runs:
+                self._runs[key] = self._runtime.open(outputs, threads, **more)
+            return self._runs[key]
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Give calibrated probabilities [N, G] of preprocessed posters [N, H, W, 3]."""
         return self.bundle.info.calibration.probabilities(self.infer(images)["logits"])
 
-    def predict(self, images: NDArray[np.uint8]) -> list[Prediction]:
+    def predict(self, images: NDArray[np.uint8], *, crowded: bool = False) -> list[Prediction]:
         """Predict the genres of preprocessed posters.
 
         Args:
             images: [N, H, W, 3].
+            crowded: As of `infer`.
 
         Returns:
             N predictions.
         """
-        return self.predictions(self.infer(images, self.prediction_outputs))
+        return self.predictions(self.infer(images, self.prediction_outputs, crowded=crowded))
 
     @property
     def prediction_outputs(self) -> tuple[str, ...]:
         """The outputs that a prediction is made from."""
         return ("logits", "embedding", *(["era"] if self.bundle.info.eras else []))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All outputs that the model has."""
+        maps = ["maps"] if self.bundle.info.explanation == "maps" else []
+        return (*self.prediction_outputs, *maps)
 
     def predictions(self, outputs: Mapping[str, NDArray[Any]]) -> list[Prediction]:
         """Turn the model's outputs into predictions.

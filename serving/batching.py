@@ -40,23 +40,6 @@ class Overloaded(MarqueeError):
         self.seconds = seconds
 
 
-def fitting_batch(poster_seconds: float, run_seconds: float, most: int) -> int:
-    """Give the posters a run that a model of this speed should have.
-
-    Batches save a quick model what a run costs besides its posters. A slow model gains nothing,
-    while each poster more of VGG16 takes 25 MB and makes all others wait.
-
-    Args:
-        poster_seconds: How long a run of one poster takes.
-        run_seconds: How long a run may take.
-        most: The largest batch.
-
-    Returns:
-        1 to `most`.
-    """
-    return max(1, min(most, int(run_seconds / poster_seconds)))
-
-
 class Prepared(Protocol):
     """A poster that can be predicted."""
 
@@ -154,14 +137,21 @@ class Pace:
         return self._seconds / self._posters if self._posters else 0.0
 
 
+class Run(Protocol):
+    """Runs the model."""
+
+    def __call__(self, images: NDArray[np.uint8], *, crowded: bool) -> list[Prediction]:
+        """Predict posters [N, H, W, 3]; `crowded` if there are posters for all lanes."""
+
+
 Observer = Callable[[int, float, list[float]], None]
 """Gets, for each run, its posters, its seconds, and how long each poster waited in seconds."""
 
 
 class Batcher:
-    """Prepares posters on some threads and runs the model on one, for as many as are waiting.
+    """Prepares posters on some threads and runs the model on others, for as many as are waiting.
 
-    A run starts as soon as the one before has ended. It waits a little for posters that are still
+    A run starts as soon as there is a lane for it. It waits a little for posters that are still
     being prepared, and for nothing else: a lone client waits for nobody. A poster goes from thread
     to thread, and back to the event loop, where all else happens, when its request is answered:
     each visit there would cost as much as a tenth of a quick model.
@@ -170,8 +160,9 @@ class Batcher:
         run: Predicts posters [N, H, W, 3].
         threads: Prepare posters.
         workers: How many they are.
+        lanes: How many runs go on side by side, each on a thread of its own.
         max_batch: The largest N.
-        run_seconds: How long a run of so many takes; 0 if that is to be found out.
+        run_seconds: How long such a run takes if it is the only one; 0 if that is to be found out.
         max_wait: Seconds that a run waits for posters on their way.
         queue_seconds: Posters are admitted while those before them take no longer than this; or
             while they are at most three full runs, whatever those take.
@@ -180,10 +171,11 @@ class Batcher:
 
     def __init__(
         self,
-        run: Callable[[NDArray[np.uint8]], list[Prediction]],
+        run: Run,
         threads: Executor,
         *,
         workers: int,
+        lanes: int,
         max_batch: int,
         run_seconds: float,
         max_wait: float,
@@ -193,6 +185,7 @@ class Batcher:
         self._run = run
         self._threads = threads
         self._workers = workers
+        self._lanes = lanes
         self._max_batch = max_batch
         self._max_wait = max_wait
         self._queue_seconds = queue_seconds
@@ -204,8 +197,12 @@ class Batcher:
         self._run_pace = Pace()
         self._run_pace.add(max_batch, run_seconds)
         self._prepare_pace = Pace()
-        self._thread = threading.Thread(target=self._work, name="infer", daemon=True)
-        self._thread.start()
+        self._runners = [
+            threading.Thread(target=self._work, name=f"infer_{lane}", daemon=True)
+            for lane in range(lanes)
+        ]
+        for runner in self._runners:
+            runner.start()
 
     @property
     def admitted(self) -> int:
@@ -222,7 +219,7 @@ class Batcher:
             Overloaded: They would not.
         """
         run, prepare = self._run_pace.seconds, self._prepare_pace.seconds
-        capacity = self._in_time(run, 3 * self._max_batch)
+        capacity = self._in_time(run, 3 * self._max_batch * self._lanes)
         # Preparing and the model work side by side: the slower one sets the pace.
         if prepare:
             capacity = min(capacity, self._in_time(prepare, _FEWEST))
@@ -312,15 +309,17 @@ class Batcher:
         arrived = time.perf_counter()
         posters = self.prepare(1, prepare)
         prepared = time.perf_counter()
-        predictions = self._run(posters[0].pixels[np.newaxis])
+        predictions = self._run(posters[0].pixels[np.newaxis], crowded=False)
         predicted = time.perf_counter()
         self._learn(1, predicted - prepared, [0.0])
         return Predicted(posters, predictions, arrived, prepared, predicted)
 
     def close(self) -> None:
         """Finish what waits, and stop."""
-        self._queue.put(None)
-        self._thread.join()
+        for _ in self._runners:
+            self._queue.put(None)
+        for runner in self._runners:
+            runner.join()
 
     def _count_coming(self, posters: int) -> None:
         with self._counting:
@@ -373,23 +372,31 @@ class Batcher:
 
     def _answer(self, batch: list[_Item]) -> None:
         loop, start = batch[0].request.loop, time.perf_counter()
+        crowded = self._admitted >= self._lanes
         try:
-            predictions = self._run(np.stack([item.pixels for item in batch]))
+            predictions = self._run(np.stack([item.pixels for item in batch]), crowded=crowded)
         except Exception as error:
             _call(loop, _fail, batch, error)
         else:
             seconds = time.perf_counter() - start
-            _call(loop, self._deliver, batch, predictions, start, seconds)
+            beside = self._lanes if crowded else 1
+            _call(loop, self._deliver, batch, predictions, start, seconds, beside)
 
     def _deliver(
-        self, batch: list[_Item], predictions: list[Prediction], start: float, seconds: float
+        self,
+        batch: list[_Item],
+        predictions: list[Prediction],
+        start: float,
+        seconds: float,
+        beside: int,
     ) -> None:
         for item, prediction in zip(batch, predictions, strict=True):
             item.request.take(item.number, prediction)
-        self._learn(len(batch), seconds, [start - item.request.prepared for item in batch])
+        waits = [start - item.request.prepared for item in batch]
+        self._learn(len(batch), seconds, waits, beside)
 
-    def _learn(self, posters: int, seconds: float, waits: list[float]) -> None:
-        self._run_pace.add(posters, seconds)
+    def _learn(self, posters: int, seconds: float, waits: list[float], beside: int = 1) -> None:
+        self._run_pace.add(posters, seconds / beside)
         self._observe(posters, seconds, waits)
 
 

@@ -21,13 +21,13 @@ from marquee.endpoint import (
     answer,
     parse_request,
 )
-from marquee.engine import QUICK_SECONDS, Engine, Prediction
+from marquee.engine import Engine, Prediction
 from marquee.images import Preprocessing, decodes_quickly
 from marquee.neighbours import Neighbours
 from marquee.processes import cpus
 from marquee.records import PredictionRecord
 from serving import v2
-from serving.batching import Batcher, Predicted, fitting_batch
+from serving.batching import Batcher, Predicted
 from serving.bodies import Bodies
 from serving.explanation import Explainer
 from serving.fetch import FetchSettings, PosterFetcher
@@ -85,9 +85,9 @@ class PosterGenreModel(Model):
         settings = self._settings
         # Not `self.engine`: that is KServe's flag for models that start an engine of their own.
         self._runner = Engine(self._bundle)
-        poster_seconds = self._run_seconds(1)
-        self._is_quick = poster_seconds <= QUICK_SECONDS
-        batch = fitting_batch(poster_seconds, settings.run_ms / 1000, settings.max_batch)
+        # A slow model gains nothing by batches, and they take memory.
+        batch = settings.max_batch if self._runner.is_quick else 1
+        self._runner.predict(self._blank(self._runner.lanes))
         run_seconds = self._run_seconds(batch)
         self._neighbours = Neighbours.read(str(self._bundle.folder))
         self._explainer = Explainer(self._runner, self._neighbours)
@@ -97,6 +97,7 @@ class PosterGenreModel(Model):
             self._runner.predict,
             self._threads,
             workers=self._cores,
+            lanes=self._runner.lanes,
             max_batch=batch,
             run_seconds=run_seconds,
             max_wait=settings.max_wait_ms / 1000,
@@ -246,7 +247,7 @@ class PosterGenreModel(Model):
 
     async def _predicted(self, instances: list[Instance]) -> Predicted[Poster]:
         prepare = self._prepare(instances)
-        if self._is_quick and await self.batcher.is_alone() and _is_small(instances):
+        if self._runner.is_quick and await self.batcher.is_alone() and _is_small(instances):
             # Handing it over to other threads and back would take as long as the model.
             return self.batcher.predict_here(prepare)
         return await self.batcher.predict(len(instances), prepare)

@@ -29,9 +29,7 @@ class ServingSettings:
     registry: str | None = None
     """The registry whose purged posters are kept out of `similar`."""
     max_batch: int = 8
-    """Posters a run of the model, at most."""
-    run_ms: float = 40.0
-    """How long a run may take: of a slow model, fewer posters share one."""
+    """Posters a run of a quick model, at most; a slow one's share none."""
     max_wait_ms: float = 2.0
     """How long a run waits for posters that are just being decoded."""
     queue_seconds: float = 0.5
@@ -45,7 +43,6 @@ class ServingSettings:
         check_range("serve.port", self.port, 0, 65_535)
         check_range("serve.grpc_port", self.grpc_port or 0, 0, 65_535)
         check_range("serve.max_batch", self.max_batch, 1, 256)
-        check_range("serve.run_ms", self.run_ms, 1, 10_000)
         check_range("serve.max_wait_ms", self.max_wait_ms, 0, 1_000)
         check_range("serve.queue_seconds", self.queue_seconds, 0.05, 60)
         check_range("serve.max_posters", self.max_posters, 1, 1_000)

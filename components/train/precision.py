@@ -25,7 +25,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from marquee.bundle import DEFAULT_ENGINE, FULL_PRECISION, MODEL_FILE
 from marquee.decision import Calibration
-from marquee.engine import RUNTIMES, Run
+from marquee.engine import RUNTIMES, Runtime
 from marquee.metrics import macro_map
 from marquee.processes import cpus
 
@@ -216,14 +216,15 @@ def _compare(
     logits: NDArray[np.float32],
     calibration: Calibration,
 ) -> Attempt:
-    run = _open(reduced, threads=cpus())
+    runtime = RUNTIMES[DEFAULT_ENGINE](reduced)
+    run = runtime.open(("logits",), cpus())
     pieces = _pieces(posters, _BATCH)
     first = next(pieces)
-    found = [_logits(run, first), *(_logits(run, piece) for piece in pieces)]
+    found = [run(first)["logits"], *(run(piece)["logits"] for piece in pieces)]
     reduced_logits = np.concatenate(found)
     loss = macro_map(labels, logits) - macro_map(labels, reduced_logits)
     change = calibration.probabilities(reduced_logits) - calibration.probabilities(logits)
-    gap = _gap(run, first) if _has_maps(reduced) else 0.0
+    gap = _gap(runtime, first) if _has_maps(reduced) else 0.0
     return Attempt(
         precision=precision,
         kept=loss <= LARGEST_LOSS and gap <= LARGEST_GAP,
@@ -239,30 +240,22 @@ def _has_maps(path: Path) -> bool:
     return "maps" in {output.name for output in onnx.load(path).graph.output}
 
 
-def _gap(run: Run, posters: NDArray[np.uint8]) -> float:
+def _gap(runtime: Runtime, posters: NDArray[np.uint8]) -> float:
     """Find how far logits less evidence are from being the same, the bias, for every poster."""
-    logits, maps = run(("logits", "maps"), posters)
-    return float(np.ptp(logits - maps.sum(axis=(2, 3)), axis=0).max())
+    found = runtime.open(("logits", "maps"), cpus())(posters)
+    return float(np.ptp(found["logits"] - found["maps"].sum(axis=(2, 3)), axis=0).max())
 
 
 def _speed(full: Path, reduced: Path, poster: NDArray[np.uint8]) -> float:
     """Take the processor time of both by turns, so that the machine's other work matters less."""
-    runs = _open(full, threads=1), _open(reduced, threads=1)
+    runs = [RUNTIMES[DEFAULT_ENGINE](file).open(("logits",), 1) for file in (full, reduced)]
     best = [math.inf, math.inf]
     for _ in range(_TIMED):
         for place, run in enumerate(runs):
             start = time.process_time()
-            _logits(run, poster)
+            run(poster)
             best[place] = min(best[place], time.process_time() - start)
     return best[0] / best[1]
-
-
-def _open(path: Path, threads: int) -> Run:
-    return RUNTIMES[DEFAULT_ENGINE](path, threads)
-
-
-def _logits(run: Run, posters: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return run(("logits",), posters)[0]
 
 
 def _pieces(batches: Posters, size: int) -> Iterator[NDArray[np.uint8]]:

@@ -27,9 +27,8 @@ def serve(
     registry: str | None = typer.Option(
         None, metavar="URI", help="The registry whose purged posters are not shown as similar."
     ),
-    max_batch: int = typer.Option(8, help="Posters a run of the model, at most."),
-    run_ms: float = typer.Option(
-        40.0, help="How long a run may take: of a slow model, fewer posters share one."
+    max_batch: int = typer.Option(
+        8, help="Posters a run of a quick model, at most; a slow one's share none."
     ),
     max_wait_ms: float = typer.Option(
         2.0, help="How long a run waits for posters that are being decoded."
@@ -55,7 +54,6 @@ def serve(
         url_hosts=tuple(url_host),
         registry=registry,
         max_batch=max_batch,
-        run_ms=run_ms,
         max_wait_ms=max_wait_ms,
         queue_seconds=queue_seconds,
         max_posters=max_posters,

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -78,21 +77,63 @@ def test_neither_batch_size_nor_threads_change_the_answer(bundle, images, size, 
     np.testing.assert_allclose(np.concatenate(given), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("milliseconds", "threads"), [(0, [1]), (10, [1, 8])])
-def test_only_a_slow_model_is_run_on_all_cpus(bundle, monkeypatch, milliseconds, threads):
-    opened = []
+@pytest.fixture
+def opened(monkeypatch):
+    """How models were made ready to run while the test ran, on a machine of 3 CPUs."""
+    ways = []
     real = RUNTIMES["openvino"]
 
-    def runtime(file, threads):
-        opened.append(threads)
-        run = real(file, 1)
-        return lambda *asked: (time.sleep(milliseconds / 1000), run(*asked))[1]
+    class Noted(real):
+        def open(self, outputs, threads, **more):
+            ways.append({"threads": threads} | more)
+            return super().open(outputs, threads, **more)
 
-    monkeypatch.setitem(RUNTIMES, "openvino", runtime)
-    monkeypatch.setattr("marquee.engine.cpus", lambda: 8)
-    monkeypatch.setattr("marquee.engine.QUICK_SECONDS", 0.005 if milliseconds else 1.0)
-    Engine(bundle)
-    assert opened == threads
+    monkeypatch.setitem(RUNTIMES, "openvino", Noted)
+    monkeypatch.setattr("marquee.engine.cpus", lambda: 3)
+    return ways
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Whatever a model takes, it is slow."""
+    monkeypatch.setattr("marquee.engine.QUICK_SECONDS", 0.0)
+
+
+def test_a_quick_model_runs_on_one_thread(bundle, images, opened, monkeypatch):
+    monkeypatch.setattr("marquee.engine.QUICK_SECONDS", 10.0)
+    engine = Engine(bundle)
+    assert (engine.is_quick, engine.lanes) == (True, 1)
+    engine.predict(images)
+    assert opened == [{"threads": 1}] * 2
+
+
+def test_a_slow_model_has_a_lane_on_each_cpu_and_all_of_them_for_a_lone_poster(
+    bundle, images, opened, slow
+):
+    engine = Engine(bundle)
+    assert (engine.is_quick, engine.lanes) == (False, 3)
+    del opened[:]
+    engine.predict(images[:1])
+    assert opened == [{"threads": 3, "batch": 1}]
+    engine.predict(images[:1], crowded=True)
+    lane = {"threads": 1, "lanes": 3, "batch": 1}
+    assert opened[1:] == [lane]
+    engine.predict(images)
+    assert opened[2:] == []
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_slow_models_answers_are_the_same_whichever_way_it_runs(runtime, tmp_path, images, slow):
+    engine = Engine(tiny_bundle(tmp_path / "bundle", label_set="all18", engine=runtime))
+    expected = reference(engine.bundle, images)
+    for crowded in (False, True):
+        ones = [engine.infer(images[n : n + 1], OUTPUTS, crowded=crowded) for n in range(16)]
+        for name in OUTPUTS:
+            found = np.concatenate([one[name] for one in ones])
+            np.testing.assert_allclose(found, expected[name], atol=1e-5)
+    together = engine.infer(images, OUTPUTS)
+    for name in OUTPUTS:
+        np.testing.assert_allclose(together[name], expected[name], atol=1e-5)
 
 
 def test_an_engine_that_is_not_here_is_named(tmp_path):
@@ -109,9 +150,9 @@ from marquee.engine import RUNTIMES
 
 signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
 pixels = np.zeros((1, 24, 16, 3), np.uint8)
-runs = [RUNTIMES["openvino"](Path(sys.argv[1]), 1) for _ in range(2)]
+runs = [RUNTIMES["openvino"](Path(sys.argv[1])).open(["logits"], 1) for _ in range(2)]
 for run in runs:
-    run(("logits",), pixels)
+    run(pixels)
 run = None
 while runs:
     runs.pop(0)
@@ -131,7 +172,7 @@ from pathlib import Path
 import numpy as np
 from marquee.engine import RUNTIMES
 
-RUNTIMES["openvino"](Path(sys.argv[1]), 1)(("logits",), np.zeros((1, 24, 16, 3), np.uint8))
+RUNTIMES["openvino"](Path(sys.argv[1])).open(["logits"], 1)(np.zeros((1, 24, 16, 3), np.uint8))
 print([name for name in sys.modules if "telemetry" in name])
 """
 
@@ -152,12 +193,18 @@ def test_the_file_is_read_once(name, tmp_path, images):
     assert engine.infer(images, OUTPUTS)["maps"].shape[0] == len(images)
 
 
+@pytest.mark.parametrize("is_quick", [True, False])
 @pytest.mark.parametrize("name", RUNTIMES)
-def test_engines_may_be_used_from_several_threads(name, tmp_path, images):
+def test_engines_may_be_used_from_several_threads(name, is_quick, tmp_path, images, monkeypatch):
+    monkeypatch.setattr("marquee.engine.QUICK_SECONDS", 10.0 if is_quick else 0.0)
     engine = Engine(tiny_bundle(tmp_path / "bundle", label_set="all18", engine=name))
-    expected = [engine.infer(images[n : n + 1], OUTPUTS) for n in range(16)]
+
+    def infer(n):
+        return engine.infer(images[n % 16 :][:1], OUTPUTS, crowded=True)
+
+    expected = [infer(n) for n in range(16)]
     with ThreadPoolExecutor(4) as threads:
-        found = threads.map(lambda n: engine.infer(images[n % 16 :][:1], OUTPUTS), range(160))
+        found = threads.map(infer, range(160))
         for n, outputs in enumerate(found):
             for output in OUTPUTS:
                 np.testing.assert_array_equal(outputs[output], expected[n % 16][output])

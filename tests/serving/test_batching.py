@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from leftovers import is_freed
 
-from serving.batching import Batcher, Overloaded, Pace, fitting_batch
+from serving.batching import Batcher, Overloaded, Pace
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
@@ -21,13 +21,17 @@ class Model:
 
     def __init__(self):
         self.runs = []
+        self.crowded = []
+        self.seconds = 0.0
         self.may_run = threading.Event()
         self.may_run.set()
         self.began = threading.Event()
 
-    def __call__(self, images):
+    def __call__(self, images, *, crowded):
+        self.crowded.append(crowded)
         self.began.set()
         assert self.may_run.wait(10)
+        time.sleep(self.seconds)
         self.runs.append(len(images))
         if images.max() == 255:
             raise ValueError("too bright")
@@ -66,7 +70,12 @@ def make(model):
 
     def make(**changes):
         settings = {"max_batch": 4, "run_seconds": 0.0, "max_wait": 0.0, "queue_seconds": 1.0}
-        settings |= {"threads": AtOnce(), "workers": 2, "observe": lambda *run: None} | changes
+        settings |= {
+            "lanes": 1,
+            "threads": AtOnce(),
+            "workers": 2,
+            "observe": lambda *run: None,
+        } | changes
         batchers.append(Batcher(model, **settings))
         return batchers[-1]
 
@@ -310,11 +319,37 @@ def test_no_time_tells_nothing():
     assert pace_of((4, 0.0), (1, 0.1)) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(
-    ("milliseconds", "posters"), [(0.1, 8), (12.5, 8), (13, 7), (40, 2), (60, 1), (500, 1)]
-)
-def test_a_slow_model_gets_small_batches(milliseconds, posters):
-    assert fitting_batch(milliseconds / 1000, run_seconds=0.1, most=8) == posters
+@pytest.mark.parametrize("posters", [1, 2, 3])
+def test_lanes_run_side_by_side_and_know_whether_there_is_a_poster_for_each(model, make, posters):
+    batcher = make(lanes=2, max_batch=1)
+    model.may_run.clear()
+
+    async def several():
+        with batcher.admit(posters):
+            tasks = [asyncio.create_task(ask(batcher, image(n))) for n in range(posters)]
+            while len(model.crowded) < min(posters, 2):
+                await asyncio.sleep(0.01)
+            assert model.runs == []
+            model.may_run.set()
+            return await asyncio.gather(*tasks)
+
+    assert asyncio.run(asyncio.wait_for(several(), 10)) == [[n] for n in range(posters)]
+    assert model.crowded == [posters >= 2] * posters
+
+
+def test_the_queue_is_as_long_as_all_lanes_allow(model, make):
+    batcher = make(lanes=2, max_batch=1, queue_seconds=0.5)
+    model.seconds = 0.1
+
+    async def crowd():
+        with batcher.admit(4):
+            await asyncio.gather(*(ask(batcher, image(0)) for _ in range(4)))
+
+    asyncio.run(crowd())
+    with batcher.admit(1):
+        batcher.check(8)  # .05 s each, two at a time
+        with pytest.raises(Overloaded):
+            batcher.check(10)
 
 
 async def alone_beside(batcher, arrives):

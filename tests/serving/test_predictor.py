@@ -29,9 +29,9 @@ def threads(loaded, monkeypatch):
     """Names of the threads that ran the model, a run each."""
     seen, run = [], loaded.batcher._run
 
-    def noted(images):
+    def noted(images, *, crowded):
         seen.append(threading.current_thread().name)
-        return run(images)
+        return run(images, crowded=crowded)
 
     monkeypatch.setattr(loaded.batcher, "_run", noted)
     return seen
@@ -55,7 +55,7 @@ def test_a_small_poster_that_is_alone_is_predicted_on_the_loop(loaded, threads):
     [here] = ask(loaded, [JPEG])
     assert threads == ["MainThread"]
     beside, _ = ask(loaded, [JPEG], [JPEG])
-    assert set(threads[1:]) == {"infer"}
+    assert set(threads[1:]) == {"infer_0"}
     [[first], [second]] = (answer["predictions"] for answer in (here, beside))
     assert first["probabilities"] == pytest.approx(second["probabilities"])
     assert first["genres"] == second["genres"]
@@ -64,10 +64,10 @@ def test_a_small_poster_that_is_alone_is_predicted_on_the_loop(loaded, threads):
 @pytest.mark.parametrize("posters", [[PNG], [JPEG, JPEG]], ids=["PNG", "two"])
 def test_what_takes_longer_is_not(loaded, threads, posters):
     ask(loaded, posters)
-    assert set(threads) == {"infer"}
+    assert set(threads) == {"infer_0"}
 
 
 def test_a_slow_model_never_is(loaded, threads, monkeypatch):
-    monkeypatch.setattr(loaded, "_is_quick", False)
+    monkeypatch.setattr(loaded._runner, "is_quick", False)
     ask(loaded, [JPEG])
-    assert threads == ["infer"]
+    assert threads == ["infer_0"]
