@@ -34,6 +34,7 @@ from benchmarks.running import PREDICT, ROOT, Server, marquee, running
 from marquee.bundle import Bundle
 from marquee.engine import Engine
 from marquee.images import preprocess
+from marquee.processes import cpus
 
 _POSTERS = 64
 _CLIENTS = 16
@@ -224,13 +225,22 @@ class Contender:
 
 
 def loop_cpu(bundle: Bundle, seconds: float) -> float:
-    """Give the CPU seconds a poster of decoding and inference alone, at the cheapest batch."""
+    """Give the CPU seconds a poster of decoding and inference alone, at the cheapest batch.
+
+    A quick model's loop takes one CPU, and is quicker while the others idle: there is one on each,
+    as they are all busy under the server.
+    """
+    copies = cpus() if Engine(bundle).is_quick else 1
     found = []
     for batch in (1, 8):
         command = [sys.executable, "-m", "benchmarks.loop", str(bundle.folder)]
         command += ["--batch", str(batch), "--seconds", str(seconds)]
-        seen = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-        found.append(json.loads(seen.stdout)["cpu_seconds"])
+        loops = [
+            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            for _ in range(copies)
+        ]
+        said = [json.loads(loop.communicate()[0])["cpu_seconds"] for loop in loops]
+        found.append(sum(said) / copies)
     return min(found)
 
 
@@ -461,7 +471,8 @@ def _note(bundle: Bundle, kind: str, rounds: int, found: Comparison) -> str:
         "file by our engine, on as many threads, and decode with marquee.images; torch runs the "
         "weights in fp32. Memory (anonymous, what processes share counted once) and CPU "
         "time are those of all processes of a side, at 16 clients. "
-        "The own loop decodes and infers without a server, at the cheaper of batches of 1 and 8: "
+        "The own loop decodes and infers without a server, on all CPUs, at the cheaper of batches "
+        "of 1 and 8: "
         f"{median(found.loop) * 1000:.1f} CPU ms a poster.{explain}"
     )
 
