@@ -298,7 +298,7 @@ class Batcher:
                 self._count_coming(-posters)
 
     def predict_here(self, prepare: Callable[[], Sequence[P]]) -> Predicted[P]:
-        """Predict a poster on the calling thread: for one that is alone, and a quick model.
+        """Predict a poster on the event loop: for one that is alone, and a quick model.
 
         Args:
             prepare: Gives the poster.
@@ -306,13 +306,30 @@ class Batcher:
         Returns:
             What `prepare` gave, and the prediction.
         """
+        found = self._predict_one(prepare, time.perf_counter())
+        self._learn(1, found.predicted - found.prepared, [0.0])
+        return found
+
+    async def predict_alone(self, prepare: Callable[[], Sequence[P]]) -> Predicted[P]:
+        """Predict a poster on one thread: for one that is alone, and a slow model.
+
+        Args:
+            prepare: Gives the poster.
+
+        Returns:
+            What `prepare` gave, and the prediction.
+        """
+        loop = asyncio.get_running_loop()
         arrived = time.perf_counter()
+        found = await loop.run_in_executor(self._threads, self._predict_one, prepare, arrived)
+        self._learn(1, found.predicted - found.prepared, [0.0])
+        return found
+
+    def _predict_one(self, prepare: Callable[[], Sequence[P]], arrived: float) -> Predicted[P]:
         posters = self.prepare(1, prepare)
         prepared = time.perf_counter()
         predictions = self._run(posters[0].pixels[np.newaxis], crowded=False)
-        predicted = time.perf_counter()
-        self._learn(1, predicted - prepared, [0.0])
-        return Predicted(posters, predictions, arrived, prepared, predicted)
+        return Predicted(posters, predictions, arrived, prepared, time.perf_counter())
 
     def close(self) -> None:
         """Finish what waits, and stop."""

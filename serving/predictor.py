@@ -247,9 +247,12 @@ class PosterGenreModel(Model):
 
     async def _predicted(self, instances: list[Instance]) -> Predicted[Poster]:
         prepare = self._prepare(instances)
-        if self._runner.is_quick and await self.batcher.is_alone() and _is_small(instances):
-            # Handing it over to other threads and back would take as long as the model.
-            return self.batcher.predict_here(prepare)
+        if await self.batcher.is_alone():
+            if not self._runner.is_quick:
+                return await self.batcher.predict_alone(prepare)
+            if _is_small(instances):
+                # Handing it over to another thread and back would take as long as the model.
+                return self.batcher.predict_here(prepare)
         return await self.batcher.predict(len(instances), prepare)
 
     def _prepare(self, instances: list[Instance]) -> Callable[[], list[Poster]]:

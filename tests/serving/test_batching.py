@@ -271,8 +271,9 @@ def test_a_client_that_has_gone_is_not_prepared(make, threads):
     assert batcher._coming == 0
 
 
+@pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("where", ["prepared", "run"])
-def test_what_fails_leaves_nothing_in_memory(make, threads, where):
+def test_what_fails_leaves_nothing_in_memory(make, threads, where, alone):
     batcher = make(threads=threads)
 
     async def fail(payload):
@@ -284,7 +285,7 @@ def test_what_fails_leaves_nothing_in_memory(make, threads, where):
             return [poster] if where == "run" else [poster][1]
 
         with pytest.raises((IndexError, ValueError)) as raised:
-            await batcher.predict(1, prepare)
+            await (batcher.predict_alone(prepare) if alone else batcher.predict(1, prepare))
         del raised
 
     assert is_freed(fail)
@@ -371,11 +372,16 @@ def test_a_poster_is_alone_if_nothing_else_has_arrived(make, arrives):
     assert asyncio.run(alone_beside(make(), arrives)) is not arrives
 
 
-def test_a_poster_that_is_predicted_here_is_noted_like_others(model, make):
+@pytest.mark.parametrize("where", ["on the loop", "on a thread"])
+def test_a_poster_that_is_alone_is_noted_like_others(model, make, threads, where):
     seen = []
-    batcher = make(observe=lambda *run: seen.append(run))
+    batcher = make(observe=lambda *run: seen.append(run), threads=threads)
     poster = image(7)
-    found = batcher.predict_here(lambda: [poster])
+    if where == "on the loop":
+        found = batcher.predict_here(lambda: [poster])
+    else:
+        found = asyncio.run(batcher.predict_alone(lambda: [poster]))
+    assert model.crowded == [False]
     assert (found.posters, found.predictions) == ([poster], [7])
     [(posters, seconds, waits)] = seen
     assert (posters, waits) == (1, [0.0])

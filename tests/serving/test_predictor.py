@@ -69,5 +69,9 @@ def test_what_takes_longer_is_not(loaded, threads, posters):
 
 def test_a_slow_model_never_is(loaded, threads, monkeypatch):
     monkeypatch.setattr(loaded._runner, "is_quick", False)
-    ask(loaded, [JPEG])
-    assert threads == ["infer_0"]
+    [alone] = ask(loaded, [JPEG])
+    assert [name[:6] for name in threads] == ["decode"]
+    beside, _ = ask(loaded, [JPEG], [JPEG])
+    assert set(threads[1:]) == {"infer_0"}
+    [[first], [second]] = (answer["predictions"] for answer in (alone, beside))
+    assert first["probabilities"] == pytest.approx(second["probabilities"])
