@@ -303,8 +303,10 @@ def compare(
                 asked = map(_explain_body, posters, (prediction.genres[0] for prediction in said))
                 explaining = dataclasses.replace(side, path=_EXPLAIN)
                 explainer = Contender(explaining, server, _write(scratch / "explain", asked))
-        for _ in range(rounds):
-            for contender in contenders:
+        for number in range(rounds):
+            # Another one begins each time: nobody shall always come after the own loop.
+            first = number % len(contenders)
+            for contender in contenders[first:] + contenders[:first]:
                 name = contender.side.name
                 found.alone.setdefault(name, []).append(contender.turn(1, seconds))
                 found.crowd.setdefault(name, []).append(contender.turn(_CLIENTS, seconds))
