@@ -224,21 +224,19 @@ class Contender:
         )
 
 
-def loop_cpu(bundle: Bundle, seconds: float) -> float:
+def loop_cpu(bundle: Bundle, copies: int, seconds: float) -> float:
     """Give the CPU seconds a poster of decoding and inference alone, at the cheapest batch.
 
-    A quick model's loop takes one CPU, and is quicker while the others idle: there is one on each,
-    as they are all busy under the server.
+    Args:
+        bundle: What runs.
+        copies: How many loops run at a time: enough for all CPUs to be busy, as under the server.
+        seconds: How long each batch is tried.
     """
-    copies = cpus() if Engine(bundle).is_quick else 1
     found = []
     for batch in (1, 8):
         command = [sys.executable, "-m", "benchmarks.loop", str(bundle.folder)]
         command += ["--batch", str(batch), "--seconds", str(seconds)]
-        loops = [
-            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            for _ in range(copies)
-        ]
+        loops = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(copies)]
         said = [json.loads(loop.communicate()[0])["cpu_seconds"] for loop in loops]
         found.append(sum(said) / copies)
     return min(found)
@@ -287,6 +285,7 @@ def compare(
     size = bundle.info.preprocessing
     engine = Engine(bundle)
     said = [engine.predict(preprocess(file, size)[np.newaxis])[0] for file in posters]
+    loops = cpus() if engine.is_quick else 1  # a slow model's takes all CPUs
     found = Comparison({}, {}, [], [])
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serving-")))
@@ -313,7 +312,7 @@ def compare(
                 print(name, found.alone[name][-1], found.crowd[name][-1], flush=True)
             if explainer:
                 found.explain.append(explainer.turn(1, seconds))
-            found.loop.append(loop_cpu(bundle, seconds / 2))
+            found.loop.append(loop_cpu(bundle, loops, seconds / 2))
     return found
 
 

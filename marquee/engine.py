@@ -165,6 +165,8 @@ class Engine:
         self._threads = threads
         self.is_quick = self._poster_seconds() <= QUICK_SECONDS
         """Whether a poster takes no more than some ms on one thread."""
+        if not self.is_quick:
+            self._runs.clear()  # it is never run that way again
         self.lanes = 1 if self.is_quick or threads else cpus()
         """How many posters are run side by side."""
         self._several = ThreadPoolExecutor(self.lanes, "lane")
@@ -172,7 +174,7 @@ class Engine:
     def _poster_seconds(self) -> float:
         size = self.bundle.info.preprocessing
         blank = np.zeros((1, size.height, size.width, 3), np.uint8)
-        run = self._runtime.open(self.prediction_outputs, 1)
+        run = self._run(self.prediction_outputs, 1)
         seconds = []
         for _ in range(2):  # the first run is slow
             start = time.perf_counter()

@@ -104,7 +104,7 @@ def test_a_quick_model_runs_on_one_thread(bundle, images, opened, monkeypatch):
     engine = Engine(bundle)
     assert (engine.is_quick, engine.lanes) == (True, 1)
     engine.predict(images)
-    assert opened == [{"threads": 1}] * 2
+    assert opened == [{"threads": 1}]
 
 
 def test_a_slow_model_has_a_lane_on_each_cpu_and_all_of_them_for_a_lone_poster(
