@@ -42,8 +42,8 @@ _STRIP = 256
 
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
-_QUICK_PIXELS, _QUICK_SCANS, _SCAN = 500_000, 16, b"\xff\xda"
-"""A JPEG file of so few pixels takes a few ms to decode, if it has no more scans than one needs."""
+_PLAIN_SCANS, _SCAN = 16, b"\xff\xda"
+"""No JPEG file needs more scans; each takes time."""
 
 _LARGE = 12_000_000
 _one_large = threading.Lock()
@@ -145,17 +145,18 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         ) from error
 
 
-def decodes_quickly(data: bytes) -> bool:
-    """Tell whether an image takes no more than a few ms to decode; of others than JPEG, none does.
+def decodes_within(data: bytes, pixels: int) -> bool:
+    """Tell whether an image takes no longer to decode than a plain JPEG of a size.
 
     Args:
-        data: Any bytes.
+        data: Any bytes; of others than a JPEG file's it cannot be told.
+        pixels: That JPEG's width times its height.
     """
     try:
         height, width, *_ = decode_jpeg_header(data)
     except ValueError:
         return False
-    return int(height) * int(width) <= _QUICK_PIXELS and data.count(_SCAN) <= _QUICK_SCANS
+    return int(height) * int(width) <= pixels and data.count(_SCAN) <= _PLAIN_SCANS
 
 
 def mode_of(data: bytes) -> str:

@@ -7,9 +7,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from marquee.engine import Prediction
 from marquee.errors import MarqueeError
+from serving.pools import Pool, Threads
 
 _MEMORY_SECONDS = 0.5
 """A pace is that of about the latest so many seconds of work."""
@@ -149,7 +150,7 @@ Observer = Callable[[int, float, list[float]], None]
 
 
 class Batcher:
-    """Prepares posters on some threads and runs the model on others, for as many as are waiting.
+    """Has posters prepared, and runs the model on threads, for as many as are waiting.
 
     A run starts as soon as there is a lane for it. It waits a little for posters that are still
     being prepared, and for nothing else: a lone client waits for nobody. A poster goes from thread
@@ -158,8 +159,6 @@ class Batcher:
 
     Args:
         run: Predicts posters [N, H, W, 3].
-        threads: Prepare posters.
-        workers: How many they are.
         lanes: How many runs go on side by side, each on a thread of its own.
         max_batch: The largest N.
         run_seconds: How long such a run takes if it is the only one; 0 if that is to be found out.
@@ -172,9 +171,7 @@ class Batcher:
     def __init__(
         self,
         run: Run,
-        threads: Executor,
         *,
-        workers: int,
         lanes: int,
         max_batch: int,
         run_seconds: float,
@@ -183,8 +180,6 @@ class Batcher:
         observe: Observer,
     ) -> None:
         self._run = run
-        self._threads = threads
-        self._workers = workers
         self._lanes = lanes
         self._max_batch = max_batch
         self._max_wait = max_wait
@@ -254,12 +249,13 @@ class Batcher:
             await asyncio.sleep(0)
         return self._admitted == 1
 
-    def prepare(self, posters: int, prepare: Callable[[], Sequence[P]]) -> Sequence[P]:
-        """Prepare posters on the calling thread, and learn how long that takes.
+    def prepare(self, posters: int, prepare: Callable[[], Sequence[P]], pool: Pool) -> Sequence[P]:
+        """Prepare posters at once, and learn how long that takes.
 
         Args:
             posters: How many.
             prepare: Gives them.
+            pool: Where such posters are prepared in a crowd.
 
         Returns:
             What `prepare` gave.
@@ -268,16 +264,19 @@ class Batcher:
         try:
             return prepare()
         finally:
-            seconds = (time.perf_counter() - start) / self._workers
+            seconds = (time.perf_counter() - start) / pool.workers
             with self._counting:
                 self._prepare_pace.add(posters, seconds)
 
-    async def predict(self, posters: int, prepare: Callable[[], Sequence[P]]) -> Predicted[P]:
+    async def predict(
+        self, posters: int, prepare: Callable[[], Sequence[P]], pool: Pool
+    ) -> Predicted[P]:
         """Predict posters, together with those of other requests.
 
         Args:
             posters: How many.
-            prepare: Gives them, on a thread.
+            prepare: Gives them.
+            pool: Where they are prepared.
 
         Returns:
             What `prepare` gave, and a prediction for each.
@@ -286,9 +285,10 @@ class Batcher:
             Exception: What `prepare`, or the run, raised.
         """
         loop = asyncio.get_running_loop()
+        prepare = partial(self.prepare, posters, prepare, pool)
         request = _Request(prepare, posters, loop.create_future(), loop, time.perf_counter())
         self._count_coming(posters)
-        job = self._threads.submit(self._prepare, request)
+        job = pool.submit(self._prepare, request)
         try:
             assert request.answer
             return await request.answer
@@ -297,36 +297,43 @@ class Batcher:
             if job.cancel():  # its client has gone
                 self._count_coming(-posters)
 
-    def predict_here(self, prepare: Callable[[], Sequence[P]]) -> Predicted[P]:
+    def predict_here(self, prepare: Callable[[], Sequence[P]], pool: Pool) -> Predicted[P]:
         """Predict a poster on the event loop: for one that is alone, and a quick model.
 
         Args:
             prepare: Gives the poster.
+            pool: Where such posters are prepared in a crowd.
 
         Returns:
             What `prepare` gave, and the prediction.
         """
-        found = self._predict_one(prepare, time.perf_counter())
+        found = self._predict_one(prepare, pool, time.perf_counter())
         self._learn(1, found.predicted - found.prepared, [0.0])
         return found
 
-    async def predict_alone(self, prepare: Callable[[], Sequence[P]]) -> Predicted[P]:
+    async def predict_alone(
+        self, prepare: Callable[[], Sequence[P]], threads: Threads
+    ) -> Predicted[P]:
         """Predict a poster on one thread: for one that is alone, and a slow model.
 
         Args:
             prepare: Gives the poster.
+            threads: One of them does it.
 
         Returns:
             What `prepare` gave, and the prediction.
         """
         loop = asyncio.get_running_loop()
         arrived = time.perf_counter()
-        found = await loop.run_in_executor(self._threads, self._predict_one, prepare, arrived)
+        work = partial(self._predict_one, prepare, threads, arrived)
+        found = await loop.run_in_executor(threads, work)
         self._learn(1, found.predicted - found.prepared, [0.0])
         return found
 
-    def _predict_one(self, prepare: Callable[[], Sequence[P]], arrived: float) -> Predicted[P]:
-        posters = self.prepare(1, prepare)
+    def _predict_one(
+        self, prepare: Callable[[], Sequence[P]], pool: Pool, arrived: float
+    ) -> Predicted[P]:
+        posters = self.prepare(1, prepare, pool)
         prepared = time.perf_counter()
         predictions = self._run(posters[0].pixels[np.newaxis], crowded=False)
         return Predicted(posters, predictions, arrived, prepared, time.perf_counter())
@@ -344,7 +351,7 @@ class Batcher:
 
     def _prepare(self, request: _Request[Any]) -> None:
         try:
-            request.posters = self.prepare(request.count, request.prepare)
+            request.posters = request.prepare()
             request.prepared = time.perf_counter()
         except Exception as error:
             _call(request.loop, request.fail, error)

@@ -4,13 +4,13 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from simplejpeg import encode_jpeg
 
 import marquee
 from marquee.bundle import Bundle
@@ -22,7 +22,7 @@ from marquee.endpoint import (
     parse_request,
 )
 from marquee.engine import Engine, Prediction
-from marquee.images import Preprocessing, decodes_quickly
+from marquee.images import Preprocessing, decodes_within
 from marquee.neighbours import Neighbours
 from marquee.processes import cpus
 from marquee.records import PredictionRecord
@@ -33,6 +33,7 @@ from serving.explanation import Explainer
 from serving.fetch import FetchSettings, PosterFetcher
 from serving.kserve_api import InferRequest, Model
 from serving.metrics import ServerMetrics
+from serving.pools import EventLoop, Threads
 from serving.posters import Poster, decode_all, fetched
 from serving.prediction_log import PredictionLog
 from serving.purged import PurgeMarks
@@ -41,6 +42,11 @@ from serving.tracing import Tracing
 
 _WARM_UPS = 3
 """The first run is slow; of the others the quicker one counts."""
+
+_ALONE_PIXELS = 500_000
+"""A poster of no more takes a few ms to decode: while it is alone, the event loop does it."""
+_CROWD_PIXELS = 100_000
+"""A poster of no more takes half a ms: in a crowd, too, as `EventLoop` explains."""
 
 
 class PosterGenreModel(Model):
@@ -67,8 +73,8 @@ class PosterGenreModel(Model):
         self.tracing = tracing
         self.bodies = Bodies(int(settings.max_request_mb * 1e6))
         # Not more than cores: a large poster takes 150 MB while it is decoded, and more as PNG.
-        self._cores = cpus()
-        self._threads = ThreadPoolExecutor(self._cores, "decode")
+        self._threads = Threads(cpus(), "decode")
+        self._loop = EventLoop()
         self._fetcher = (
             PosterFetcher(FetchSettings(hosts=settings.url_hosts)) if settings.url_hosts else None
         )
@@ -91,12 +97,12 @@ class PosterGenreModel(Model):
         run_seconds = self._run_seconds(batch)
         self._neighbours = Neighbours.read(str(self._bundle.folder))
         self._explainer = Explainer(self._runner, self._neighbours)
-        self._explainer.explain(self._blank(1)[0])  # so that the first to ask does not wait
+        # So that the first to ask does not wait.
+        self._explainer.explain(self._blank(1)[0])
+        self._prepare([Instance(image=encode_jpeg(self._blank(1)[0]))])()
         self._purged = PurgeMarks(settings.registry)
         self.batcher = Batcher(
             self._runner.predict,
-            self._threads,
-            workers=self._cores,
             lanes=self._runner.lanes,
             max_batch=batch,
             run_seconds=run_seconds,
@@ -208,10 +214,11 @@ class PosterGenreModel(Model):
         async with fetched(self._fetcher, self.bodies, instances) as complete:
             with self.batcher.admit(len(complete) * self._explainer.runs):
                 start = time.perf_counter()
-                prepare = partial(self.batcher.prepare, len(complete), self._prepare(complete))
-                posters = await self._on_thread(prepare)
+                posters = await self._on_thread(
+                    self.batcher.prepare, len(complete), self._prepare(complete), self._threads
+                )
                 decoded = self._note_stage("decode", start)
-                explained = [await self._on_thread(partial(self._explain, p)) for p in posters]
+                explained = [await self._on_thread(self._explain, p) for p in posters]
                 self._note_stage("explain", decoded)
                 predictions = [prediction for prediction, _ in explained]
                 answers = self._answers(posters, predictions, arrival)
@@ -247,20 +254,22 @@ class PosterGenreModel(Model):
 
     async def _predicted(self, instances: list[Instance]) -> Predicted[Poster]:
         prepare = self._prepare(instances)
+        pool = self._loop if _decodes_within(instances, _CROWD_PIXELS) else self._threads
         if await self.batcher.is_alone():
             if not self._runner.is_quick:
-                return await self.batcher.predict_alone(prepare)
-            if _is_small(instances):
+                return await self.batcher.predict_alone(prepare, self._threads)
+            if _decodes_within(instances, _ALONE_PIXELS):
                 # Handing it over to another thread and back would take as long as the model.
-                return self.batcher.predict_here(prepare)
-        return await self.batcher.predict(len(instances), prepare)
+                return self.batcher.predict_here(prepare, pool)
+        return await self.batcher.predict(len(instances), prepare, pool)
 
     def _prepare(self, instances: list[Instance]) -> Callable[[], list[Poster]]:
         return partial(decode_all, instances, self._preprocessing, self._records is not None)
 
-    async def _on_thread(self, work: Callable[[], Any]) -> Any:
+    async def _on_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         # KServe runs handlers on the event loop, which must stay free.
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, work, *arguments)
 
     def _note_stage(self, name: str, start: float, end: float | None = None) -> float:
         """Note a stage of a request, until now if its end is not given; give its end."""
@@ -319,6 +328,6 @@ class PosterGenreModel(Model):
         )
 
 
-def _is_small(instances: list[Instance]) -> bool:
-    """Tell whether a request takes no more than a few ms to decode."""
-    return len(instances) == 1 and decodes_quickly(instances[0].image)
+def _decodes_within(instances: list[Instance], pixels: int) -> bool:
+    """Tell whether a request takes no longer to decode than a plain JPEG of so many pixels."""
+    return len(instances) == 1 and decodes_within(instances[0].image, pixels)

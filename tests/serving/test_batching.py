@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from leftovers import is_freed
 
 from serving.batching import Batcher, Overloaded, Pace
+from serving.pools import EventLoop, Threads
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
@@ -42,21 +43,26 @@ def image(brightness):
     return SimpleNamespace(pixels=np.full_like(IMAGE, brightness))
 
 
-async def ask(batcher, *posters, prepare=None):
-    """Ask for posters that are prepared, or will be."""
-    found = await batcher.predict(len(posters), prepare or (lambda: posters))
-    assert found.posters == posters
-    assert found.arrived <= found.prepared <= found.predicted
-    return found.predictions
-
-
 class AtOnce:
-    """Threads that take no time."""
+    """A pool that takes no time."""
+
+    workers = 1
 
     def submit(self, work, *arguments):
         done = Future()
         done.set_result(work(*arguments))
         return done
+
+
+AT_ONCE = AtOnce()
+
+
+async def ask(batcher, *posters, prepare=None, pool=AT_ONCE):
+    """Ask for posters that are prepared, or will be."""
+    found = await batcher.predict(len(posters), prepare or (lambda: posters), pool)
+    assert found.posters == posters
+    assert found.arrived <= found.prepared <= found.predicted
+    return found.predictions
 
 
 @pytest.fixture
@@ -72,8 +78,6 @@ def make(model):
         settings = {"max_batch": 4, "run_seconds": 0.0, "max_wait": 0.0, "queue_seconds": 1.0}
         settings |= {
             "lanes": 1,
-            "threads": AtOnce(),
-            "workers": 2,
             "observe": lambda *run: None,
         } | changes
         batchers.append(Batcher(model, **settings))
@@ -111,12 +115,12 @@ def test_a_lone_poster_waits_for_nobody(model, make):
 
 @pytest.fixture
 def threads():
-    with ThreadPoolExecutor(2) as threads:
+    with Threads(2, "test") as threads:
         yield threads
 
 
 def test_a_run_waits_for_posters_on_their_way(model, make, threads):
-    batcher = make(max_wait=100.0, max_batch=2, threads=threads)
+    batcher = make(max_wait=100.0, max_batch=2)
     may_come = threading.Event()
     late = image(2)
 
@@ -125,7 +129,7 @@ def test_a_run_waits_for_posters_on_their_way(model, make, threads):
         return (late,)
 
     async def two():
-        second = asyncio.create_task(ask(batcher, late, prepare=prepare))
+        second = asyncio.create_task(ask(batcher, late, prepare=prepare, pool=threads))
         await asyncio.sleep(0)
         first = asyncio.create_task(ask(batcher, image(1)))
         await asyncio.sleep(0.05)
@@ -138,11 +142,13 @@ def test_a_run_waits_for_posters_on_their_way(model, make, threads):
 
 
 def test_a_run_does_not_wait_for_ever(make, threads):
-    batcher = make(max_wait=0.01, threads=threads)
+    batcher = make(max_wait=0.01)
     may_come = threading.Event()
 
     async def one():
-        late = asyncio.create_task(batcher.predict(1, lambda: may_come.wait(10) and [image(2)]))
+        late = asyncio.create_task(
+            batcher.predict(1, lambda: may_come.wait(10) and [image(2)], threads)
+        )
         await asyncio.sleep(0)
         try:
             return await ask(batcher, image(1))
@@ -161,7 +167,7 @@ def test_what_cannot_be_prepared_fails_alone_and_nobody_waits_for_it(model, make
 
     async def both():
         with pytest.raises(ValueError, match="damaged"):
-            await batcher.predict(1, damaged)
+            await batcher.predict(1, damaged, AT_ONCE)
         return await ask(batcher, image(1))
 
     assert asyncio.run(asyncio.wait_for(both(), 10)) == [1]
@@ -238,14 +244,14 @@ def test_a_model_whose_pace_is_known_has_its_queue_from_the_start(model, make):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_slow_preparing_makes_the_queue_shorter(make, fails):
-    batcher = make(max_batch=2, queue_seconds=0.4, workers=1)
+    batcher = make(max_batch=2, queue_seconds=0.4)
 
     def slow():
         time.sleep(0.1)
         return 1 / (not fails)
 
     with contextlib.suppress(ZeroDivisionError):
-        batcher.prepare(2, slow)
+        batcher.prepare(2, slow, AT_ONCE)
     with batcher.admit(3):
         batcher.check(1)
         with pytest.raises(Overloaded, match="try again in 1 s"):
@@ -253,12 +259,15 @@ def test_slow_preparing_makes_the_queue_shorter(make, fails):
 
 
 def test_a_client_that_has_gone_is_not_prepared(make, threads):
-    batcher = make(threads=threads)
+    batcher = make()
     may_go_on, prepared = threading.Event(), []
 
     async def gone():
-        busy = [asyncio.create_task(batcher.predict(1, lambda: may_go_on.wait(10))) for _ in "ab"]
-        late = asyncio.create_task(batcher.predict(1, lambda: prepared.append(1)))
+        busy = [
+            asyncio.create_task(batcher.predict(1, lambda: may_go_on.wait(10), threads))
+            for _ in "ab"
+        ]
+        late = asyncio.create_task(batcher.predict(1, lambda: prepared.append(1), threads))
         await asyncio.sleep(0.05)
         for task in (*busy, late):
             task.cancel()
@@ -271,10 +280,11 @@ def test_a_client_that_has_gone_is_not_prepared(make, threads):
     assert batcher._coming == 0
 
 
-@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("how", ["alone", "on a thread", "on the event loop"])
 @pytest.mark.parametrize("where", ["prepared", "run"])
-def test_what_fails_leaves_nothing_in_memory(make, threads, where, alone):
-    batcher = make(threads=threads)
+def test_what_fails_leaves_nothing_in_memory(make, threads, where, how):
+    batcher = make()
+    pool = EventLoop() if how == "on the event loop" else threads
 
     async def fail(payload):
         poster = image(255)
@@ -285,7 +295,11 @@ def test_what_fails_leaves_nothing_in_memory(make, threads, where, alone):
             return [poster] if where == "run" else [poster][1]
 
         with pytest.raises((IndexError, ValueError)) as raised:
-            await (batcher.predict_alone(prepare) if alone else batcher.predict(1, prepare))
+            await (
+                batcher.predict_alone(prepare, threads)
+                if how == "alone"
+                else batcher.predict(1, prepare, pool)
+            )
         del raised
 
     assert is_freed(fail)
@@ -375,12 +389,12 @@ def test_a_poster_is_alone_if_nothing_else_has_arrived(make, arrives):
 @pytest.mark.parametrize("where", ["on the loop", "on a thread"])
 def test_a_poster_that_is_alone_is_noted_like_others(model, make, threads, where):
     seen = []
-    batcher = make(observe=lambda *run: seen.append(run), threads=threads)
+    batcher = make(observe=lambda *run: seen.append(run))
     poster = image(7)
     if where == "on the loop":
-        found = batcher.predict_here(lambda: [poster])
+        found = batcher.predict_here(lambda: [poster], AT_ONCE)
     else:
-        found = asyncio.run(batcher.predict_alone(lambda: [poster]))
+        found = asyncio.run(batcher.predict_alone(lambda: [poster], threads))
     assert model.crowded == [False]
     assert (found.posters, found.predictions) == ([poster], [7])
     [(posters, seconds, waits)] = seen

@@ -1,4 +1,4 @@
-"""Where the model runs: beside the event loop, or on it if that is quicker and nobody waits."""
+"""Where posters are decoded and predicted: beside the event loop, or on it if that is quicker."""
 
 import asyncio
 import base64
@@ -8,10 +8,13 @@ import pytest
 from bundles import tiny_bundle
 from helpers import encode, noise_poster
 
+from marquee.endpoint import InvalidInstance
+from serving import predictor
 from serving.predictor import PosterGenreModel
 from serving.settings import ServingSettings
 
 JPEG = encode(noise_poster(1))
+MIDDLE = encode(noise_poster(1, 342, 513))
 PNG = encode(noise_poster(1), "PNG")
 
 
@@ -34,6 +37,19 @@ def threads(loaded, monkeypatch):
         return run(images, crowded=crowded)
 
     monkeypatch.setattr(loaded.batcher, "_run", noted)
+    return seen
+
+
+@pytest.fixture
+def decoders(monkeypatch):
+    """Names of the threads that decoded, a request each, without their numbers."""
+    seen, decode_all = [], predictor.decode_all
+
+    def noted(*arguments):
+        seen.append(threading.current_thread().name.split("_")[0])
+        return decode_all(*arguments)
+
+    monkeypatch.setattr(predictor, "decode_all", noted)
     return seen
 
 
@@ -75,3 +91,24 @@ def test_a_slow_model_never_is(loaded, threads, monkeypatch):
     assert set(threads[1:]) == {"infer_0"}
     [[first], [second]] = (answer["predictions"] for answer in (alone, beside))
     assert first["probabilities"] == pytest.approx(second["probabilities"])
+
+
+@pytest.mark.parametrize(
+    ("poster", "where"),
+    [(JPEG, "MainThread"), (MIDDLE, "decode"), (PNG, "decode")],
+    ids=["small", "middle", "PNG"],
+)
+def test_in_a_crowd_small_posters_are_decoded_on_the_loop(loaded, decoders, poster, where):
+    answers = ask(loaded, [poster], [poster], [JPEG, poster])
+    assert sorted(decoders) == sorted([where, where, "decode"])
+    assert [len(answer["predictions"]) for answer in answers] == [1, 1, 2]
+
+
+def test_a_damaged_poster_in_a_crowd_is_refused_alone(loaded):
+    async def send():
+        requests = (loaded.predict(payload([poster])) for poster in (JPEG[:900], JPEG))
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    refused, answered = asyncio.run(send())
+    assert isinstance(refused, InvalidInstance)
+    assert len(answered["predictions"]) == 1
