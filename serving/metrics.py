@@ -1,6 +1,7 @@
 """What the server tells Prometheus, beside KServe's own four latency histograms."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import numpy as np
 from prometheus_client import REGISTRY, Counter, Histogram, Info, disable_created_metrics
@@ -46,7 +47,6 @@ class ServerMetrics(Collector):
         waiting: Callable[[], int],
         records: PredictionLog | None,
     ) -> None:
-        self._version = model_version
         self._genres = tuple(genres)
         self._waiting = waiting
         self._records = records
@@ -56,12 +56,13 @@ class ServerMetrics(Collector):
         # Bound once: looking a label up costs more than counting.
         stages = ("queue", "decode", "infer", "log", "explain")
         self._stages = {name: _STAGES.labels(name) for name in stages}
+        self._requests = cache(lambda *labels: _REQUESTS.labels(*labels, model_version))
         _BUILD.info(build | {"model_version": model_version})
         REGISTRY.register(self)
 
     def request(self, endpoint: str, outcome: str) -> None:
         """Count a request."""
-        _REQUESTS.labels(endpoint, outcome, self._version).inc()
+        self._requests(endpoint, outcome).inc()
 
     def stage(self, name: str, seconds: float) -> None:
         """Count the time of a stage: `queue`, `decode`, `infer`, `log` or `explain`."""
