@@ -145,18 +145,20 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         ) from error
 
 
-def decodes_within(data: bytes, pixels: int) -> bool:
-    """Tell whether an image takes no longer to decode than a plain JPEG of a size.
+def jpeg_pixels(data: bytes) -> float:
+    """Tell how many pixels a JPEG file has, if decoding takes no longer than they let expect.
 
     Args:
-        data: Any bytes; of others than a JPEG file's it cannot be told.
-        pixels: That JPEG's width times its height.
+        data: Any bytes.
+
+    Returns:
+        Width times height; infinity if it has too many scans or is no JPEG file: none can tell.
     """
     try:
         height, width, *_ = decode_jpeg_header(data)
     except ValueError:
-        return False
-    return int(height) * int(width) <= pixels and data.count(_SCAN) <= _PLAIN_SCANS
+        return math.inf
+    return int(height) * int(width) if data.count(_SCAN) <= _PLAIN_SCANS else math.inf
 
 
 def mode_of(data: bytes) -> str:

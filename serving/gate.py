@@ -119,9 +119,9 @@ class Gate:
         try:
             self._check_load()
         except Overloaded as error:
-            request = Request(scope)
-            is_too_large = _length(request.headers) > self._bodies.max_bytes
-            if is_too_large or not self._may_pass(request):
+            headers = Headers(scope=scope)
+            is_too_large = _length(headers) > self._bodies.max_bytes
+            if is_too_large or not self._may_pass(scope, headers):
                 return None
             self._note(scope, 503, 0.0)
             return _busy(error.seconds)
@@ -165,7 +165,7 @@ class Gate:
 
     def _refused(self, request: Request) -> Response | None:
         path = request.scope["path"]
-        if not self._may_pass(request):
+        if not self._may_pass(request.scope, request.headers):
             headers = {"WWW-Authenticate": "Bearer", "Connection": "close"}  # its body is not read
             return json_response({"error": UNAUTHORIZED}, 401, headers)
         if path.startswith(_VERSIONS):
@@ -176,12 +176,12 @@ class Gate:
             self._check_load()  # before a body is read or parsed
         return None
 
-    def _may_pass(self, request: Request) -> bool:
-        if self._tokens is None or not request.scope["path"].startswith(_PROTECTED):
+    def _may_pass(self, scope: Scope, headers: Headers) -> bool:
+        if self._tokens is None or not scope["path"].startswith(_PROTECTED):
             return True
-        if request.method == "GET":  # readiness and metadata, which Kubernetes asks for
+        if scope["method"] == "GET":  # readiness and metadata, which Kubernetes asks for
             return True
-        return self._tokens.allows(request.headers.get("authorization"))
+        return self._tokens.allows(headers.get("authorization"))
 
 
 def _nothing_here(request: Request, remedy: str) -> NotFound:

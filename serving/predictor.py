@@ -1,6 +1,7 @@
 """The model behind the endpoint: posters in, genres out."""
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from marquee.endpoint import (
     parse_request,
 )
 from marquee.engine import Engine, Prediction
-from marquee.images import Preprocessing, decodes_within
+from marquee.images import Preprocessing, jpeg_pixels
 from marquee.neighbours import Neighbours
 from marquee.processes import cpus
 from marquee.records import PredictionRecord
@@ -44,9 +45,9 @@ _WARM_UPS = 3
 """The first run is slow; of the others the quicker one counts."""
 
 _ALONE_PIXELS = 500_000
-"""A poster of no more takes a few ms to decode: while it is alone, the event loop does it."""
+"""A JPEG file of no more takes a few ms to decode: while it is alone, the event loop does it."""
 _CROWD_PIXELS = 100_000
-"""A poster of no more takes half a ms: in a crowd, too, as `EventLoop` explains."""
+"""A JPEG file of no more takes half a ms: in a crowd, too, as `EventLoop` explains."""
 
 
 class PosterGenreModel(Model):
@@ -254,11 +255,12 @@ class PosterGenreModel(Model):
 
     async def _predicted(self, instances: list[Instance]) -> Predicted[Poster]:
         prepare = self._prepare(instances)
-        pool = self._loop if _decodes_within(instances, _CROWD_PIXELS) else self._threads
+        pixels = jpeg_pixels(instances[0].image) if len(instances) == 1 else math.inf
+        pool = self._loop if pixels <= _CROWD_PIXELS else self._threads
         if await self.batcher.is_alone():
             if not self._runner.is_quick:
                 return await self.batcher.predict_alone(prepare, self._threads)
-            if _decodes_within(instances, _ALONE_PIXELS):
+            if pixels <= _ALONE_PIXELS:
                 # Handing it over to another thread and back would take as long as the model.
                 return self.batcher.predict_here(prepare, pool)
         return await self.batcher.predict(len(instances), prepare, pool)
@@ -326,8 +328,3 @@ class PosterGenreModel(Model):
             latency_ms=latency_ms,
             outcome="ok",
         )
-
-
-def _decodes_within(instances: list[Instance], pixels: int) -> bool:
-    """Tell whether a request takes no longer to decode than a plain JPEG of so many pixels."""
-    return len(instances) == 1 and decodes_within(instances[0].image, pixels)
