@@ -40,6 +40,8 @@ _POSTERS = 64
 _CLIENTS = 16
 _WARM_UP_SECONDS = 3
 _FIRST_ANSWER_SECONDS = 60
+_REST_SECONDS, _AT_REST = 0.5, 0.2
+"""A server is at rest when it has used no more than this share of a CPU for so long."""
 _TOLERANCE = 0.02
 """By how much a probability may differ: batches of another size round differently in int8."""
 _FULL_PRECISION_TOLERANCE = 0.1
@@ -211,6 +213,7 @@ class Contender:
             memory = max(memory, self.server.memory_mb())
             time.sleep(0.2)
         cpu = self.server.cpu_seconds() - before
+        self._finish()
         assert client.stdout
         seen = json.loads(client.stdout.read().splitlines()[-1])
         if seen["errors"] or not seen["answers"]:
@@ -222,6 +225,14 @@ class Contender:
             cpu_seconds=cpu / seen["answers"],
             memory_mb=memory,
         )
+
+    def _finish(self) -> None:
+        """Wait until the server has done what wrk left behind: it would slow the next side down."""
+        busy = True
+        while busy:
+            before = self.server.cpu_seconds()
+            time.sleep(_REST_SECONDS)
+            busy = self.server.cpu_seconds() - before > _AT_REST * _REST_SECONDS
 
 
 def loop_cpu(bundle: Bundle, copies: int, seconds: float) -> float:
