@@ -39,7 +39,7 @@ from marquee.processes import cpus
 _POSTERS = 64
 _CLIENTS = 16
 _WARM_UP_SECONDS = 3
-_FIRST_ANSWER_SECONDS = 60
+_PATIENCE_SECONDS = 60
 _REST_SECONDS, _AT_REST = 0.5, 0.2
 """A server is at rest when it has used no more than this share of a CPU for so long."""
 _TOLERANCE = 0.02
@@ -179,7 +179,7 @@ class Contender:
         """
         url = f"http://127.0.0.1:{self.server.port}{self.side.path}"
         headers = {"Content-Type": self.side.content_type}
-        deadline = time.monotonic() + _FIRST_ANSWER_SECONDS
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         response = None
         while time.monotonic() < deadline and (response is None or response.status_code != 200):
             try:
@@ -227,12 +227,18 @@ class Contender:
         )
 
     def _finish(self) -> None:
-        """Wait until the server has done what wrk left behind: it would slow the next side down."""
-        busy = True
-        while busy:
+        """Wait until the server has done what wrk left behind: it would slow the next side down.
+
+        Raises:
+            RuntimeError: It never comes to rest.
+        """
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < deadline:
             before = self.server.cpu_seconds()
             time.sleep(_REST_SECONDS)
-            busy = self.server.cpu_seconds() - before > _AT_REST * _REST_SECONDS
+            if self.server.cpu_seconds() - before <= _AT_REST * _REST_SECONDS:
+                return
+        raise RuntimeError(f"{self.side.name} is still busy {_PATIENCE_SECONDS} s after its load")
 
 
 def loop_cpu(bundle: Bundle, copies: int, seconds: float) -> float:

@@ -134,12 +134,7 @@ def overload(
     start, end = _CALM_SECONDS, _CALM_SECONDS + len(turns) * _TURN_SECONDS
     enough = [start + 2 * turn * _TURN_SECONDS for turn in range(_TURNS)]
     too_much = [moment + _TURN_SECONDS for moment in enough]
-    can, goodput = (
-        statistics.mean(
-            load.goodput(moment + _SETTLED_SECONDS, moment + _TURN_SECONDS) for moment in moments
-        )
-        for moments in (enough, too_much)
-    )
+    can, goodput = _settled_goodput(load, enough), _settled_goodput(load, too_much)
     during = [answer for moment in too_much for answer in load.due(moment, moment + _TURN_SECONDS)]
     counts = statuses(during)
     refused = [answer for answer in during if answer.status == BUSY]
@@ -165,6 +160,13 @@ def overload(
         ),
         Claim("recovered after, s", f"{recovered:.2f}", "within 2", recovered <= 2),
     ]
+
+
+def _settled_goodput(load: Load, turns: Sequence[float]) -> float:
+    """Give the mean goodput of turns, each from when what the last one left has been answered."""
+    return statistics.mean(
+        load.goodput(start + _SETTLED_SECONDS, start + _TURN_SECONDS) for start in turns
+    )
 
 
 def recovery(load: Load, end: float, normal_ms: float) -> float:

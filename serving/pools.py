@@ -35,9 +35,9 @@ class Threads(ThreadPoolExecutor):
 class EventLoop:
     """The running event loop, for what takes less than handing it over to a thread and back.
 
-    In a crowd that is half a millisecond: the thread waits for Python's lock whenever it has let go
-    of it, while the CPUs are idle. One piece of work is done in each round of the loop, so that
-    connections never wait for more.
+    In a crowd that is much: the thread waits for Python's lock whenever it has let go of it, while
+    CPUs are idle. One piece of work is done in each round of the loop, so that connections never
+    wait for more.
     """
 
     workers = 1

@@ -258,6 +258,15 @@ def test_slow_preparing_makes_the_queue_shorter(make, fails):
             batcher.check(6)
 
 
+def test_two_threads_prepare_twice_as_many(make, threads):
+    batcher = make(queue_seconds=0.4)
+    batcher.prepare(1, lambda: time.sleep(0.1), threads)
+    with batcher.admit(4):
+        batcher.check(2)
+        with pytest.raises(Overloaded):
+            batcher.check(5)
+
+
 def test_a_client_that_has_gone_is_not_prepared(make, threads):
     batcher = make()
     may_go_on, prepared = threading.Event(), []
