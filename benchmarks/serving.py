@@ -426,7 +426,7 @@ def installed(names: Sequence[str]) -> list[Side]:
     """Give the sides asked for, or all; say which are not installed.
 
     Raises:
-        SystemExit: wrk is missing.
+        SystemExit: wrk is missing, or no side is left.
     """
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is missing: install it (on Debian: apt-get install wrk)")
@@ -438,6 +438,9 @@ def installed(names: Sequence[str]) -> list[Side]:
             found.append(side)
         else:
             print(f"{side.name} is left out: run `make peers`", file=sys.stderr)
+    if not found:
+        known = ", ".join(side.module or "marquee" for side in SIDES)
+        raise SystemExit(f"no side is left of {', '.join(names)}: name some of {known}")
     return found
 
 
