@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from operator import truediv
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -274,15 +275,33 @@ class Comparison:
 
     def middle(self, what: str) -> dict[str, float]:
         """Give each side's median; of latencies that at one client, of all else that at 16."""
-        turns = self.alone if what.endswith("_ms") else self.crowd
-        return {name: median(getattr(turn, what) for turn in turns[name]) for name in turns}
+        return {name: median(_values(turns, what)) for name, turns in self._turns(what).items()}
+
+    def _turns(self, what: str) -> dict[str, list[Turn]]:
+        return self.alone if what.endswith("_ms") else self.crowd
+
+    def beside(self, what: str, other: str) -> dict[str, float]:
+        """Give each side's median ratio to another's turn of the same round."""
+        turns = self._turns(what)
+        return {
+            name: median(map(truediv, _values(turns[name], what), _values(turns[other], what)))
+            for name in turns
+        }
 
     def beside_peers(self, what: str) -> dict[str, float]:
-        """Give each side's median as a ratio to the best peer's; NaN if there is none."""
+        """Give each side's median ratio to the peer with the best median; NaN if there is none."""
+        if not self.peers:
+            return dict.fromkeys(self.crowd, np.nan)
         best = max if what == "rate" else min
-        values = self.middle(what)
-        peer = best((values[name] for name in self.peers), default=np.nan)
-        return {name: value / peer for name, value in values.items()}
+        return self.beside(what, best(self.peers, key=self.middle(what).__getitem__))
+
+    @property
+    def loop_share(self) -> dict[str, float]:
+        """Give the own loop's CPU time as a share of each side's, median over the rounds."""
+        return {
+            name: median(map(truediv, self.loop, _values(turns, "cpu_seconds")))
+            for name, turns in self.crowd.items()
+        }
 
     @property
     def explaining(self) -> float:
@@ -293,6 +312,10 @@ class Comparison:
     def peers(self) -> list[str]:
         """Those that serve the same model file."""
         return [name for name in self.crowd if name not in (_OURS, _TORCH)]
+
+
+def _values(turns: Sequence[Turn], what: str) -> list[float]:
+    return [getattr(turn, what) for turn in turns]
 
 
 def compare(
@@ -322,11 +345,13 @@ def compare(
         for number in range(rounds):
             # Another one begins each time: nobody shall always come after the own loop.
             first = number % len(contenders)
-            for contender in contenders[first:] + contenders[:first]:
-                name = contender.side.name
-                found.alone.setdefault(name, []).append(contender.turn(1, seconds))
-                found.crowd.setdefault(name, []).append(contender.turn(_CLIENTS, seconds))
-                print(name, found.alone[name][-1], found.crowd[name][-1], flush=True)
+            order = contenders[first:] + contenders[:first]
+            # What is compared comes close together: the machine is not as quick every minute.
+            for clients, turns in ((1, found.alone), (_CLIENTS, found.crowd)):
+                for contender in order:
+                    turn = contender.turn(clients, seconds)
+                    turns.setdefault(contender.side.name, []).append(turn)
+                    print(contender.side.name, clients, turn, flush=True)
             if explainer:
                 found.explain.append(explainer.turn(1, seconds))
             found.loop.append(loop_cpu(bundle, loops, seconds / 2))
@@ -351,7 +376,7 @@ def table(found: Comparison) -> list[list[str | float]]:
     rate, memory, cpu = map(found.middle, ("rate", "memory_mb", "cpu_seconds"))
     p50, p99 = map(found.middle, ("p50_ms", "p99_ms"))
     ratios = [found.beside_peers(what) for what in ("rate", "p50_ms", "memory_mb")]
-    loop = median(found.loop)
+    share, torch = found.loop_share, found.beside("rate", _TORCH) if _TORCH in rate else {}
     return [
         [
             name,
@@ -361,8 +386,8 @@ def table(found: Comparison) -> list[list[str | float]]:
             f"{memory[name]:.0f}",
             f"{cpu[name] * 1000:.1f}",
             *(f"{ratio[name]:.2f}" for ratio in ratios),
-            f"{rate[name] / rate.get(_TORCH, np.nan):.2f}",
-            f"{loop / cpu[name]:.0%}",
+            f"{torch.get(name, np.nan):.2f}",
+            f"{share[name]:.0%}",
         ]
         for name in rate
     ]
@@ -377,11 +402,9 @@ def claims(found: Comparison, architecture: str, as_shipped: bool) -> list[Claim
         as_shipped: Whether it is in its default precision.
     """
     longest, least_share = _ASKED.get(architecture, _ASKED["vgg16"])
-    rate = found.middle("rate")
     p99 = found.middle("p99_ms")[_OURS]
-    share = median(found.loop) / found.middle("cpu_seconds")[_OURS]
     wanted = [
-        _at_least("own loop's share of the server's CPU", share, least_share),
+        _at_least("own loop's share of the server's CPU", found.loop_share[_OURS], least_share),
         _at_most("explaining / predicting", found.explaining, 3.0),
     ]
     if found.peers:
@@ -394,8 +417,9 @@ def claims(found: Comparison, architecture: str, as_shipped: bool) -> list[Claim
         ]
     if as_shipped:
         wanted.append(_at_most("p99 at one client, ms", p99, longest))
-        if _TORCH in rate:
-            wanted.append(_at_least("posters/s / torch's", rate[_OURS] / rate[_TORCH], 4.0))
+        if _TORCH in found.crowd:
+            ratio = found.beside("rate", _TORCH)[_OURS]
+            wanted.append(_at_least("posters/s / torch's", ratio, 4.0))
     return wanted
 
 
@@ -488,10 +512,11 @@ def _note(bundle: Bundle, kind: str, rounds: int, found: Comparison) -> str:
         )
     return (
         f"{_POSTERS} {kind} posters, stretched to {size.height}x{size.width}; wrk on the same "
-        f"cores; medians of {rounds} interleaved turns. All sides but torch run the same model "
-        "file by our engine, on as many threads, and decode with marquee.images; torch runs the "
-        "weights in fp32. Memory (anonymous, what processes share counted once) and CPU "
-        "time are those of all processes of a side, at 16 clients. "
+        f"cores; medians of {rounds} interleaved turns, a ratio's being that of turns of the same "
+        "round. All sides but torch run the same model file by our engine, on as many threads, and "
+        "decode with marquee.images; torch runs the weights in fp32. Memory (anonymous, what "
+        "processes share counted once) and CPU time are those of all processes of a side, at 16 "
+        "clients. "
         "The own loop decodes and infers without a server, on all CPUs, at the cheaper of batches "
         "of 1 and 8: "
         f"{median(found.loop) * 1000:.1f} CPU ms a poster.{explain}"

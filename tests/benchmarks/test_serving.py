@@ -44,6 +44,16 @@ def test_each_claim_can_fail(changes, what):
     assert failing(compared(dataclasses.replace(GOOD, **changes))) == [what]
 
 
+def test_ratios_are_those_of_turns_of_the_same_round():
+    """In a round in which the machine is slow, all are: that is nobody's fault."""
+    slow = dataclasses.replace(GOOD, rate=50.0, p50_ms=20.0, cpu_seconds=0.04)
+    turns = {OURS: [GOOD, slow, slow], PEER: [GOOD, GOOD, slow]}
+    found = Comparison(alone=turns, crowd=turns, loop=[0.016, 0.032, 0.032], explain=[slow])
+    assert found.beside_peers("rate")[OURS] == 1.0
+    assert found.beside_peers("p50_ms")[OURS] == 1.0
+    assert found.loop_share[OURS] == pytest.approx(0.8)
+
+
 def test_explaining_may_take_three_times_as_long():
     assert failing(compared(explain_ms=31.0)) == ["explaining / predicting"]
 
