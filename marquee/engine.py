@@ -213,7 +213,10 @@ class Engine:
     def _side_by_side(
         self, outputs: Sequence[str], images: NDArray[np.uint8]
     ) -> dict[str, NDArray[Any]]:
-        run = self._run(outputs, 1, lanes=self.lanes, batch=1)
+        if self.lanes == 1:  # the model of a poster that is alone: another would be another copy
+            run = self._run(self.outputs, 1, batch=1)
+        else:
+            run = self._run(outputs, 1, lanes=self.lanes, batch=1)
         if len(images) == 1:
             return run(images)
         found = list(self._several.map(run, images[:, np.newaxis]))

@@ -122,6 +122,18 @@ def test_a_slow_model_has_a_lane_on_each_cpu_and_all_of_them_for_a_lone_poster(
     assert opened[2:] == []
 
 
+def test_on_one_cpu_a_slow_model_is_made_ready_once(bundle, images, opened, slow, monkeypatch):
+    """Made ready amid requests, all would wait for it; and its weights would be there twice."""
+    monkeypatch.setattr("marquee.engine.cpus", lambda: 1)
+    engine = Engine(bundle)
+    engine.predict(images[:1])
+    del opened[:]
+    engine.predict(images[:1], crowded=True)
+    engine.predict(images)
+    engine.infer(images[:1], engine.outputs)
+    assert opened == []
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_slow_models_answers_are_the_same_whichever_way_it_runs(runtime, tmp_path, images, slow):
     engine = Engine(tiny_bundle(tmp_path / "bundle", label_set="all18", engine=runtime))
