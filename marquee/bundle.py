@@ -188,7 +188,13 @@ def load(uri: str, version: str = "") -> Bundle:
     folder = storage.local_path(uri) if storage.is_local(uri) else _fetch(uri)
     if not (folder / SUMS_FILE).is_file():
         raise DataError(f"no model bundle at {uri}", remedy="give a folder with SHA256SUMS")
-    _verify(folder, uri)
+    try:
+        _verify(folder, uri)
+    except DataError:
+        if storage.is_local(uri):
+            raise
+        storage.remove(str(folder))  # what was fetched earlier was damaged since
+        folder = _fetch(uri)
     text = (folder / BUNDLE_FILE).read_text(encoding="utf-8")
     bundle = Bundle(folder, BundleInfo.from_json(text, storage.join(uri, BUNDLE_FILE)))
     if version and bundle.version != version:

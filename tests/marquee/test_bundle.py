@@ -136,6 +136,11 @@ def test_a_tampered_remote_bundle_is_refused_and_not_kept(remote):
     assert not list((bundles.cache_folder() / "bundles").glob("*/bundle.json"))
 
 
+def test_a_copy_that_was_damaged_since_is_fetched_again(sealed, remote):
+    (load(remote).folder / MODEL_FILE).write_bytes(b"damaged")
+    assert (load(remote).folder / MODEL_FILE).read_bytes() == sealed.model_file("fp32").read_bytes()
+
+
 def test_no_remote_bundle(bucket):
     with pytest.raises(DataError, match="no model bundle"):
         load(f"{bucket}/nowhere")
