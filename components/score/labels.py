@@ -127,12 +127,15 @@ class LabelFile:
 
     def _claim(self) -> None:
         place = storage.join(self._work, JOB_FILE)
-        data, _ = storage.read_versioned(place)
-        if data is None:
-            storage.write_text(place, self._job.to_json())
-        else:
+
+        def claim(data: bytes | None) -> bytes:
+            if data is None:
+                return self._job.to_json().encode()
             begun = Job.from_json(data, place)
             self._check(begun, f"{self._work} has a beginning of", "go on with these")
+            return data
+
+        storage.update(place, claim)  # of two that begin at once, one finds the other's
 
     def _check(self, other: Job, what: str, remedy: str) -> None:
         if other != self._job:

@@ -18,7 +18,7 @@ from helpers import encode, noise_poster, row, write_folder
 
 from components.ingest.ingest import ingest
 from components.ingest.sources.folder import FolderSource
-from components.score.labels import column_of
+from components.score.labels import Job, LabelFile, column_of
 from components.score.score import score
 from marquee import storage
 from marquee.catalog import SCHEMA, Catalog, PartMissing
@@ -197,6 +197,25 @@ def test_labels_of_something_else_are_left_alone(
     assert bundle.version[:12] in str(caught.value)
     assert "remove it" in caught.value.remedy
     assert {file: file.read_bytes() for file in tmp_path.glob("labels.parquet*/*")} == before
+
+
+def test_of_two_that_begin_at_once_one_finds_the_others(tmp_path, monkeypatch):
+    uri, taken = str(tmp_path / "labels.parquet"), []
+    jobs = [
+        Job(model_version=name, catalog_digest="c", genres=("Drama",), attributions=())
+        for name in ("first", "second")
+    ]
+    replace = storage.replace_versioned
+
+    def overtaken(place, data, token):
+        if not taken:
+            taken.append(place)
+            LabelFile(uri, jobs[1])
+        replace(place, data, token)
+
+    monkeypatch.setattr(storage, "replace_versioned", overtaken)
+    with pytest.raises(UsageError, match="has a beginning of labels of model second"):
+        LabelFile(uri, jobs[0])
 
 
 @pytest.mark.parametrize("what", ["a folder", "another file", "other Parquet"])
