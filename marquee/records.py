@@ -98,7 +98,9 @@ def to_table(records: Sequence[PredictionRecord]) -> pa.Table:
     return pa.Table.from_pydict(columns, schema=SCHEMA)
 
 
-def write_records(uri: str, writer: str, number: int, rows: pa.Table) -> str:
+def write_records(
+    uri: str, writer: str, number: int, rows: pa.Table, timeout: float | None = None
+) -> str:
     """Write records as one Parquet file.
 
     Args:
@@ -106,6 +108,7 @@ def write_records(uri: str, writer: str, number: int, rows: pa.Table) -> str:
         writer: Names this process, such as the pod's name.
         number: Counts this process's files.
         rows: One or more, as `to_table` gives them; the first one's hour names the folder.
+        timeout: As of `marquee.storage.write_bytes`.
 
     Returns:
         The file's URI.
@@ -116,7 +119,7 @@ def write_records(uri: str, writer: str, number: int, rows: pa.Table) -> str:
     file = storage.join(
         uri, f"date={time:%Y-%m-%d}", f"hour={time:%H}", f"{writer}-{number:06d}.parquet"
     )
-    storage.write_bytes(file, sink.getvalue().to_pybytes())
+    storage.write_bytes(file, sink.getvalue().to_pybytes(), timeout)
     return file
 
 

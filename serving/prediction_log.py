@@ -198,7 +198,7 @@ class PredictionLog:
             write_records(str(self._spool.folder), self._writer, number, rows)
         except OSError as error:
             logger.warning("nothing can wait in %s (%s)", self._spool.folder, error)
-            write_records(self._uri, self._writer, number, rows)
+            write_records(self._uri, self._writer, number, rows, timeout=_UPLOAD_SECONDS)
             self._count(len(rows))
 
     def _deliver(self) -> None:
