@@ -13,12 +13,14 @@ _PROGRESS_SECONDS = 10.0
 
 
 class _JsonFormatter(logging.Formatter):
+    """Writes a record as JSON; `extra={"fields": ...}` of a logger stands for its message."""
+
     def format(self, record: logging.LogRecord) -> str:
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "severity": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            **getattr(record, "fields", {"message": record.getMessage()}),
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)

@@ -236,4 +236,4 @@ class AccessLog:
         if self._skipped:
             line["skipped"] = self._skipped
             self._skipped = 0
-        logger.info("%s", json.dumps(line))
+        logger.info("%s", json.dumps(line), extra={"fields": line})

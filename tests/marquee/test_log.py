@@ -30,6 +30,19 @@ def test_pods_get_json():
     assert (entry["severity"], entry["message"], entry["logger"]) == ("INFO", "drew 3", "marquee.x")
 
 
+def test_pods_get_fields_as_fields():
+    code = (
+        "import logging; from marquee import log; log.configure();"
+        "logging.getLogger('marquee.x').info('%s', 'a text', extra={'fields': {'status': 200}})"
+    )
+    (line,) = stderr_of(code, KUBERNETES_SERVICE_HOST="10.0.0.1")
+    entry = json.loads(line)
+    assert entry["status"] == 200
+    assert "message" not in entry
+    (line,) = stderr_of(code)
+    assert line.endswith(" a text")
+
+
 @pytest.mark.parametrize("total", [4, None])
 def test_long_work_says_how_far_it_is(total):
     code = (
