@@ -47,11 +47,30 @@ class ServingSettings:
         check_range("serve.queue_seconds", self.queue_seconds, 0.05, 60)
         check_range("serve.max_posters", self.max_posters, 1, 1_000)
         check_range("serve.max_request_mb", self.max_request_mb, 0.1, 1_000)
-        if not (self.token_file or self.allow_anonymous or _is_loopback(self.host)):
-            raise UsageError(
-                f"serve: anybody who reaches {self.host} could use the endpoint",
-                remedy="give --token-file, or say --allow-anonymous if something before it asks",
-            )
+        check_access(
+            "serve",
+            self.host,
+            bool(self.token_file) or self.allow_anonymous,
+            "give --token-file, or say --allow-anonymous if something before it asks",
+        )
+
+
+def check_access(command: str, host: str, is_settled: bool, remedy: str) -> None:
+    """Refuse an address that anybody may reach, unless it is settled who may use it.
+
+    Args:
+        command: Which listens there.
+        host: The address.
+        is_settled: Whether tokens are asked for, or it was said that none need be.
+        remedy: What to do.
+
+    Raises:
+        UsageError: Anybody could use it.
+    """
+    if not (is_settled or _is_loopback(host)):
+        raise UsageError(
+            f"{command}: anybody who reaches {host} could use the endpoint", remedy=remedy
+        )
 
 
 def _is_loopback(host: str) -> bool:
