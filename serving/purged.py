@@ -8,6 +8,7 @@ from collections.abc import Callable
 from marquee.registry import FileRegistry
 
 _SECONDS = 60.0
+_PATIENCE_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +33,22 @@ class PurgeMarks:
         self._marks = self._read()
 
     def __call__(self) -> frozenset[str]:
-        """Give the ids of the purged posters; this may wait for the registry's storage."""
-        # Who comes while they are read does not wait: storage may hang.
+        """Give the ids of the purged posters; this may wait a little for the registry's storage."""
+        # Who comes while they are read does not wait, and who reads them not for long: storage may
+        # hang, and this thread is one of few that decode posters.
         if self._clock() > self._until and self._lock.acquire(blocking=False):
-            try:
-                self._marks = self._read()
-            except Exception as error:  # storage clients raise types of their own
-                logger.warning("the purged posters stay as they were: %s", error)
-            finally:
-                self._lock.release()
+            reader = threading.Thread(target=self._read_anew, daemon=True)
+            reader.start()
+            reader.join(_PATIENCE_SECONDS)
         return self._marks
+
+    def _read_anew(self) -> None:
+        try:
+            self._marks = self._read()
+        except Exception as error:  # storage clients raise types of their own
+            logger.warning("the purged posters stay as they were: %s", error)
+        finally:
+            self._lock.release()
 
     def _read(self) -> frozenset[str]:
         self._until = self._clock() + _SECONDS

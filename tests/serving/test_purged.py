@@ -1,11 +1,13 @@
 """Posters that were purged while a server runs."""
 
 import threading
+import time
 
 import pytest
 
 from marquee.errors import DataError
 from marquee.registry import FileRegistry
+from serving import purged
 from serving.purged import PurgeMarks
 
 
@@ -64,6 +66,21 @@ def test_nobody_waits_while_they_are_read(tmp_path, monkeypatch):
     may_end.set()
     reader.join()
     assert marks() == {"tt1"}
+
+
+def test_who_reads_them_does_not_wait_for_long(tmp_path, monkeypatch):
+    now, may_end = 0.0, threading.Event()
+    marks = PurgeMarks(str(tmp_path), lambda: now)
+    monkeypatch.setattr(purged, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(FileRegistry, "tombstones", lambda _: may_end.wait(10) and {"tt1"})
+    now = 61.0
+    assert marks() == frozenset()
+    may_end.set()
+    for _ in range(100):
+        if marks() == {"tt1"}:
+            return
+        time.sleep(0.05)
+    pytest.fail("they were never read")
 
 
 def test_no_registry_no_marks(tmp_path):
