@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import grpc
@@ -20,6 +21,7 @@ from serving.kserve_api import (
 from serving.metrics import ServerMetrics
 from serving.refusals import CLIENT_LEFT, FAILED, UNAUTHORIZED, NotFound, outcome, status_of
 from serving.tokens import Tokens
+from serving.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ def grpc_server(
     version: str,
     tokens: Tokens | None,
     bodies: Bodies,
+    tracing: Tracing | None,
 ) -> aio.Server:
     """Build the gRPC server; it has to be started on the event loop.
 
@@ -52,6 +55,7 @@ def grpc_server(
         version: The model's.
         tokens: Who may use the model; anybody without it.
         bodies: Bounds what is held of requests.
+        tracing: Traces calls, if that is asked for.
 
     Returns:
         The server, listening.
@@ -60,7 +64,7 @@ def grpc_server(
         InfrastructureError: The address cannot be listened on.
     """
     server = aio.server(
-        interceptors=[_Access(tokens), _Answers(metrics)] if tokens else [_Answers(metrics)],
+        interceptors=[*([_Access(tokens, metrics)] if tokens else []), _Answers(metrics, tracing)],
         options=[("grpc.max_receive_message_length", bodies.max_bytes), ("grpc.so_reuseport", 0)],
         maximum_concurrent_rpcs=_MOST_CALLS,
     )
@@ -127,8 +131,14 @@ Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandl
 class _Answers(aio.ServerInterceptor):
     """Answers what a call raises, and counts predictions by how they ended."""
 
-    def __init__(self, metrics: ServerMetrics) -> None:
+    def __init__(self, metrics: ServerMetrics, tracing: Tracing | None) -> None:
         self._metrics = metrics
+        self._tracing = tracing
+
+    def _span(self, details: grpc.HandlerCallDetails) -> AbstractContextManager[Any]:
+        if self._tracing is None or not details.method.endswith(_INFER):
+            return nullcontext()
+        return self._tracing.request("gRPC", details.method, dict(details.invocation_metadata))
 
     async def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
@@ -141,7 +151,8 @@ class _Answers(aio.ServerInterceptor):
         async def answer(request: Any, context: Any) -> Any:
             status = CLIENT_LEFT  # unless it ends
             try:
-                response = await call(request, context)
+                with self._span(details):
+                    response = await call(request, context)
                 status = 200
                 return response
             except Exception as error:
@@ -163,8 +174,9 @@ class _Answers(aio.ServerInterceptor):
 class _Access(aio.ServerInterceptor):
     """Lets calls of the model pass that bear a token."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, metrics: ServerMetrics) -> None:
         self._tokens = tokens
+        self._metrics = metrics
 
     async def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
@@ -172,6 +184,8 @@ class _Access(aio.ServerInterceptor):
         given = dict(details.invocation_metadata).get("authorization")
         if not details.method.endswith(_PROTECTED) or self._tokens.allows(given):
             return await continuation(details)
+        if details.method.endswith(_INFER):
+            self._metrics.request("grpc", outcome(401))
         # Not unary: that would wait for the message, and hold one of the calls that there may be.
         return grpc.stream_unary_rpc_method_handler(_unauthenticated)
 

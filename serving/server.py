@@ -178,6 +178,7 @@ class PosterServer(RESTServer):
             version=self._model.version,
             tokens=self._tokens,
             bodies=self._model.bodies,
+            tracing=self._model.tracing,
         )
 
     def create_application(self) -> None:

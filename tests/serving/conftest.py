@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from bundles import tiny_bundle
+from collector import Collector, collecting
 from servers import Server, command, start_server
 
 from marquee.bundle import Bundle
@@ -34,6 +35,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     for server in servers:
         server.process.kill()
         server.process.wait()
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """Gets the traces of servers that are started from now on."""
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        yield collector
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """KServe's v2 protocol over gRPC."""
 
+import re
 import socket
 import struct
 import threading
@@ -8,6 +9,7 @@ import time
 import grpc
 import numpy as np
 import pytest
+import requests
 from bundles import tiny_bundle
 from helpers import encode, noise_poster
 from servers import free_port, start_server
@@ -213,11 +215,13 @@ def guarded(start, tmp_path):
     """A client of a server that asks for the token `secret`."""
     (tmp_path / "tokens").write_text("secret\n")
     port = free_port()
-    start(
+    server = start(
         tiny_bundle(tmp_path / "bundle"),
         *("--grpc-port", port, "--token-file", tmp_path / "tokens"),
     )
-    return Client(f"127.0.0.1:{port}")
+    client = Client(f"127.0.0.1:{port}")
+    client.http = server.url
+    return client
 
 
 def test_it_asks_for_tokens(guarded):
@@ -225,9 +229,27 @@ def test_it_asks_for_tokens(guarded):
         with pytest.raises(grpc.RpcError) as caught:
             guarded.infer(request(), metadata=metadata)
         assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    counts = requests.get(f"{guarded.http}/metrics", timeout=10).text
+    assert re.search(r'marquee_requests_total{endpoint="grpc".*outcome="unauthorized"} 2.0', counts)
     answer = guarded.infer(request(), metadata=(("authorization", "Bearer secret"),))
     assert probabilities(answer).shape == (3, 4)
     assert guarded.stub.ServerReady(messages.ServerReadyRequest(), timeout=10).ready
+
+
+def test_a_call_is_traced_with_its_stages(start, tmp_path, collector):
+    port = free_port()
+    server = start(tiny_bundle(tmp_path / "bundle"), "--grpc-port", port)
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    metadata = (("traceparent", f"00-{trace_id}-b7ad6b7169203331-01"),)
+    Client(f"127.0.0.1:{port}").infer(request(), metadata=metadata)
+    assert server.stop() == 0
+    spans = {span.name: span for span, _ in collector.spans}
+    assert spans.keys() == {
+        "gRPC /inference.GRPCInferenceService/ModelInfer",
+        "decode",
+        "predict",
+    }
+    assert {span.trace_id.hex() for span in spans.values()} == {trace_id}
 
 
 def test_calls_without_a_token_keep_no_others_out(guarded):

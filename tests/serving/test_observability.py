@@ -1,17 +1,13 @@
 """What a server lets its operators see: metrics, access log, traces."""
 
 import base64
-import http.server
 import json
 import socket
-import threading
 import time
-from typing import ClassVar
 
 import pytest
 from bundles import tiny_bundle
 from helpers import encode, noise_poster
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.gate import AccessLog
@@ -126,36 +122,12 @@ def test_a_client_that_leaves_is_no_failure(server):
     assert samples(server)[name] == 1
 
 
-class Collector(http.server.BaseHTTPRequestHandler):
-    """Takes what OpenTelemetry sends."""
-
-    spans: ClassVar[list] = []
-
-    def do_POST(self):
-        message = ExportTraceServiceRequest()
-        message.ParseFromString(self.rfile.read(int(self.headers["Content-Length"])))
-        for resource in message.resource_spans:
-            names = {item.key: item.value.string_value for item in resource.resource.attributes}
-            for scope in resource.scope_spans:
-                self.spans.extend((span, names) for span in scope.spans)
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *arguments):
-        pass
-
-
-def test_traces_go_where_the_environment_says(start, tmp_path, monkeypatch):
-    collector = http.server.HTTPServer(("127.0.0.1", 0), Collector)
-    threading.Thread(target=collector.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{collector.server_port}"
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+def test_traces_go_where_the_environment_says(start, tmp_path, collector):
     server = start(tiny_bundle(tmp_path / "bundle"), "--records", tmp_path / "records")
     trace_id = "0af7651916cd43dd8448eb211c80319c"
     server.predict(BODY, traceparent=f"00-{trace_id}-b7ad6b7169203331-01")
     assert server.stop() == 0
-    collector.shutdown()
-    spans = {span.name: span for span, _ in Collector.spans}
+    spans = {span.name: span for span, _ in collector.spans}
     assert spans.keys() == {
         "POST /v1/models/poster-genre:predict",
         "decode",
@@ -167,8 +139,8 @@ def test_traces_go_where_the_environment_says(start, tmp_path, monkeypatch):
     assert spans["decode"].parent_span_id == request.span_id
     attributes = {item.key: item.value for item in request.attributes}
     assert attributes["http.response.status_code"].int_value == 200
-    assert Collector.spans[0][1]["service.name"] == "poster-genre"
-    assert Collector.spans[0][1]["marquee.model_version"] == server.bundle.version
+    assert collector.spans[0][1]["service.name"] == "poster-genre"
+    assert collector.spans[0][1]["marquee.model_version"] == server.bundle.version
 
 
 def test_a_collector_that_does_not_answer_delays_the_end_little(start, tmp_path, monkeypatch):
