@@ -57,9 +57,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """
 
     seconds: ClassVar[float] = READ_SECONDS
-    """How long a request's headers may take, and the rest of its body once it is answered."""
+    """How long a request's headers may take, and the rest of its body once it is answered; and how
+    long a client may leave what it was answered unread."""
 
     _timer: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _in_headers = True
     _header_bytes = 0
     _messages = 0
@@ -130,9 +132,25 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         cycle.on_response = lambda: None
         self.on_response_complete()
 
+    def pause_writing(self) -> None:
+        """Give up a client that does not read: its answers would fill the memory."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: it reads."""
+        super().resume_writing()
+        self._stop_watching_reader()
+
+    def _stop_watching_reader(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
         self._stop_waiting()
+        self._stop_watching_reader()
         super().connection_lost(exc)
 
     def _watch(self) -> None:

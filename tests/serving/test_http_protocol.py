@@ -192,6 +192,42 @@ def test_a_large_body_and_the_next_head_may_come_together():
     assert answer.count(b"200 OK") == 2
 
 
+def test_whoever_leaves_an_answer_unread_loses_the_connection():
+    """It would stay in memory, and delay the server's end."""
+
+    async def leave_unread():
+        config = uvicorn.Config(
+            PlainTextResponse("hello" * 1_000_000),
+            port=0,
+            http=Hurried,
+            log_config=None,
+            lifespan="off",
+        )
+        server = uvicorn.Server(config)
+        config.load()
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, server.servers[0].sockets[0].getsockname())
+        await loop.sock_sendall(client, HEAD + b"\r\n")
+        while not server.server_state.connections:
+            await asyncio.sleep(0.01)
+        start = time.monotonic()
+        while server.server_state.connections and time.monotonic() < start + 10:
+            await asyncio.sleep(0.01)
+        seconds = time.monotonic() - start
+        client.close()
+        server.should_exit = True
+        await serving
+        return seconds
+
+    assert asyncio.run(leave_unread()) < 5
+
+
 def test_whoever_reads_no_answers_gets_no_more():
     refused = 0
 
