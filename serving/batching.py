@@ -58,7 +58,8 @@ class Predicted(Generic[P]):
 
     posters: Sequence[P]
     predictions: list[Prediction]
-    arrived: float
+    begun: float
+    """When preparing began: until then it waited for a thread."""
     prepared: float
     predicted: float
 
@@ -75,6 +76,7 @@ class _Request(Generic[P]):
     loop: asyncio.AbstractEventLoop
     arrived: float
     posters: Sequence[P] = ()
+    begun: float = 0.0
     prepared: float = 0.0
     predictions: dict[int, Prediction] = field(default_factory=dict)
 
@@ -89,9 +91,7 @@ class _Request(Generic[P]):
         if len(self.predictions) == len(self.posters) and self.answer and not self.is_over:
             predictions = [self.predictions[n] for n in range(len(self.posters))]
             self.answer.set_result(
-                Predicted(
-                    self.posters, predictions, self.arrived, self.prepared, time.perf_counter()
-                )
+                Predicted(self.posters, predictions, self.begun, self.prepared, time.perf_counter())
             )
 
     def fail(self, error: Exception) -> None:
@@ -243,6 +243,15 @@ class Batcher:
         finally:
             self._admitted -= posters
 
+    def posters_in(self, seconds: float) -> int:
+        """Tell how many posters are predicted in so much time: what other work counts as.
+
+        Args:
+            seconds: How long that work takes.
+        """
+        slower = max(self._run_pace.seconds, self._prepare_pace.seconds)
+        return max(1, math.ceil(seconds / slower)) if slower else 1
+
     async def is_alone(self) -> bool:
         """Tell whether one poster is all that is admitted once all have been that were read."""
         if self._admitted == 1:
@@ -307,7 +316,7 @@ class Batcher:
         Returns:
             What `prepare` gave, and the prediction.
         """
-        found = self._predict_one(prepare, pool, time.perf_counter())
+        found = self._predict_one(prepare, pool)
         self._learn(1, found.predicted - found.prepared, [0.0])
         return found
 
@@ -325,18 +334,16 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         arrived = time.perf_counter()
-        work = partial(self._predict_one, prepare, threads, arrived)
-        found = await loop.run_in_executor(threads, work)
-        self._learn(1, found.predicted - found.prepared, [0.0])
+        found = await loop.run_in_executor(threads, self._predict_one, prepare, threads)
+        self._learn(1, found.predicted - found.prepared, [found.begun - arrived])
         return found
 
-    def _predict_one(
-        self, prepare: Callable[[], Sequence[P]], pool: Pool, arrived: float
-    ) -> Predicted[P]:
+    def _predict_one(self, prepare: Callable[[], Sequence[P]], pool: Pool) -> Predicted[P]:
+        begun = time.perf_counter()
         posters = self.prepare(1, prepare, pool)
         prepared = time.perf_counter()
         predictions = self._run(posters[0].pixels[np.newaxis], crowded=False)
-        return Predicted(posters, predictions, arrived, prepared, time.perf_counter())
+        return Predicted(posters, predictions, begun, prepared, time.perf_counter())
 
     def close(self) -> None:
         """Finish what waits, and stop."""
@@ -350,6 +357,7 @@ class Batcher:
             self._coming += posters
 
     def _prepare(self, request: _Request[Any]) -> None:
+        request.begun = time.perf_counter()
         try:
             request.posters = request.prepare()
             request.prepared = time.perf_counter()
@@ -416,7 +424,10 @@ class Batcher:
     ) -> None:
         for item, prediction in zip(batch, predictions, strict=True):
             item.request.take(item.number, prediction)
-        waits = [start - item.request.prepared for item in batch]
+        waits = [
+            start - item.request.prepared + item.request.begun - item.request.arrived
+            for item in batch
+        ]
         self._learn(len(batch), seconds, waits, beside)
 
     def _learn(self, posters: int, seconds: float, waits: list[float], beside: int = 1) -> None:

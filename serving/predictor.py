@@ -28,7 +28,7 @@ from marquee.neighbours import Neighbours
 from marquee.processes import cpus
 from marquee.records import PredictionRecord
 from serving import v2
-from serving.batching import Batcher, Predicted
+from serving.batching import Batcher, Pace, Predicted
 from serving.bodies import Bodies
 from serving.explanation import Explainer
 from serving.fetch import FetchSettings, PosterFetcher
@@ -48,6 +48,9 @@ _ALONE_PIXELS = 500_000
 """A JPEG file of no more takes a few ms to decode: while it is alone, the event loop does it."""
 _CROWD_PIXELS = 100_000
 """A JPEG file of no more takes half a ms: in a crowd, too, as `EventLoop` explains."""
+
+_USUAL_GENRES = 2
+"""As many are explained, about, if a request leaves it to the model."""
 
 
 class PosterGenreModel(Model):
@@ -76,6 +79,7 @@ class PosterGenreModel(Model):
         # Not more than cores: a large poster takes 150 MB while it is decoded, and more as PNG.
         self._threads = Threads(cpus(), "decode")
         self._loop = EventLoop()
+        self._explain_pace = Pace()
         self._fetcher = (
             PosterFetcher(FetchSettings(hosts=settings.url_hosts)) if settings.url_hosts else None
         )
@@ -99,7 +103,11 @@ class PosterGenreModel(Model):
         self._neighbours = Neighbours.read(str(self._bundle.folder))
         self._explainer = Explainer(self._runner, self._neighbours)
         # So that the first to ask does not wait.
-        self._explainer.explain(self._blank(1)[0])
+        for _ in range(2):  # the first one is slow
+            start = time.perf_counter()
+            heatmaps = self._explainer.explain(self._blank(1)[0]).heatmaps
+            seconds = time.perf_counter() - start
+        self._learn_to_explain(len(heatmaps), seconds)
         self._prepare([Instance(image=encode_jpeg(self._blank(1)[0]))])()
         self._purged = PurgeMarks(settings.registry)
         self.batcher = Batcher(
@@ -213,19 +221,32 @@ class PosterGenreModel(Model):
         for index, instance in enumerate(instances):
             self._check_genres(index, instance)
         async with fetched(self._fetcher, self.bodies, instances) as complete:
-            with self.batcher.admit(len(complete) * self._explainer.runs):
+            with self.batcher.admit(self._posters_to_explain(complete)):
                 start = time.perf_counter()
                 posters = await self._on_thread(
                     self.batcher.prepare, len(complete), self._prepare(complete), self._threads
                 )
                 decoded = self._note_stage("decode", start)
-                explained = [await self._on_thread(self._explain, p) for p in posters]
+                explained = []
+                for poster in posters:
+                    prediction, more, seconds = await self._on_thread(self._explain, poster)
+                    self._learn_to_explain(len(more["explanations"]), seconds)
+                    explained.append((prediction, more))
                 self._note_stage("explain", decoded)
                 predictions = [prediction for prediction, _ in explained]
                 answers = self._answers(posters, predictions, arrival)
         given = [entry | more for entry, (_, more) in zip(answers, explained, strict=True)]
         attributions = self._neighbours.attributions if self._neighbours else []
         return {"predictions": given, "attributions": attributions}
+
+    def _posters_to_explain(self, instances: list[Instance]) -> int:
+        """Tell what explaining counts as: the posters that could be predicted meanwhile."""
+        genres = sum(len(instance.genres) or _USUAL_GENRES for instance in instances)
+        seconds = genres * self._explain_pace.seconds
+        return max(len(instances), self.batcher.posters_in(seconds))
+
+    def _learn_to_explain(self, genres: int, seconds: float) -> None:
+        self._explain_pace.add(genres, seconds / self._threads.workers)
 
     def _check_genres(self, index: int, instance: Instance) -> None:
         for genre in instance.genres:
@@ -234,21 +255,23 @@ class PosterGenreModel(Model):
                     index, f"unknown genre {genre[:50]!r}", f"use {', '.join(self.genres)}"
                 )
 
-    def _explain(self, poster: Poster) -> tuple[Prediction, dict[str, Any]]:
+    def _explain(self, poster: Poster) -> tuple[Prediction, dict[str, Any], float]:
+        start = time.perf_counter()
         asked, film_id = poster.instance.genres, poster.instance.film_id
         explanation = self._explainer.explain(poster.pixels, asked, poster.size)
         prediction = explanation.prediction
         similar = self._explainer.similar(
             prediction.embedding, film_id=film_id, hidden=self._purged()
         )
-        return prediction, {"explanations": explanation.documents(), "similar": similar}
+        more = {"explanations": explanation.documents(), "similar": similar}
+        return prediction, more, time.perf_counter() - start
 
     async def _predictions(self, instances: list[Instance]) -> list[dict[str, Any]]:
         arrival = time.perf_counter()
         async with fetched(self._fetcher, self.bodies, instances) as complete:
             with self.batcher.admit(len(complete)):
                 found = await self._predicted(complete)
-                self._note_stage("decode", found.arrived, found.prepared)
+                self._note_stage("decode", found.begun, found.prepared)
                 if self.tracing:
                     self.tracing.stage("predict", found.prepared, found.predicted)
                 return self._answers(found.posters, found.predictions, arrival)

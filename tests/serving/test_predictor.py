@@ -10,6 +10,7 @@ from helpers import encode, noise_poster
 
 from marquee.endpoint import InvalidInstance
 from serving import predictor
+from serving.batching import Overloaded, Pace
 from serving.predictor import PosterGenreModel
 from serving.settings import ServingSettings
 
@@ -102,6 +103,36 @@ def test_in_a_crowd_small_posters_are_decoded_on_the_loop(loaded, decoders, post
     answers = ask(loaded, [poster], [poster], [JPEG, poster])
     assert sorted(decoders) == sorted([where, where, "decode"])
     assert [len(answer["predictions"]) for answer in answers] == [1, 1, 2]
+
+
+def explain(model, *asked):
+    """Send requests at once, each for explanations of some genres; give answers or refusals."""
+    requests = [payload([JPEG]) for _ in asked]
+    for request, genres in zip(requests, asked, strict=True):
+        request["instances"][0]["genres"] = genres
+
+    async def send():
+        return await asyncio.gather(*map(model.explain, requests), return_exceptions=True)
+
+    return asyncio.run(send())
+
+
+def test_explaining_counts_as_what_could_be_predicted_meanwhile(loaded, monkeypatch):
+    genres = list(loaded.genres)
+    assert all("predictions" in answer for answer in explain(loaded, genres, genres))
+    slow = Pace()
+    slow.add(10, 10.0)  # a second a genre
+    monkeypatch.setattr(loaded, "_explain_pace", slow)
+    answered, refused = explain(loaded, genres, genres)
+    assert "predictions" in answered
+    assert isinstance(refused, Overloaded)
+
+
+def test_the_pace_of_explaining_is_known_from_the_start_and_learnt(loaded):
+    before = loaded._explain_pace.seconds
+    assert before > 0
+    explain(loaded, [])
+    assert loaded._explain_pace.seconds != before
 
 
 def test_a_damaged_poster_in_a_crowd_is_refused_alone(loaded):
