@@ -24,8 +24,8 @@ from benchmarks.load import (
     OK,
     Load,
     Phase,
-    capacity,
     drive,
+    lasting_capacity,
     predict_request,
     quantile,
     statuses,
@@ -41,17 +41,19 @@ _CALM_SECONDS = 10.0
 _TURNS, _TURN_SECONDS, _SETTLED_SECONDS = 4, 6.0, 1.0
 """Enough and too much come by turns: as this machine has them, a minute ago was another one."""
 _MINUTE = 60.0
+_WORK = 50_000
+"""Numbers to add: half a millisecond's work, by which the machine's speed is told."""
 
 
-class MemoryWatch:
-    """Notes a server's anonymous memory every second, as a context manager."""
+class Watch:
+    """Notes a server's memory and the machine's speed every second, as a context manager."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self.seen: list[tuple[float, float]] = []
-        """Seconds since the watch began, and MB."""
+        self._seen: list[tuple[float, float, float]] = []
+        """Seconds since the watch began, MB, and CPU seconds that the same work took."""
 
     def __enter__(self) -> Self:
         self._start = time.monotonic()
@@ -64,15 +66,31 @@ class MemoryWatch:
 
     def _run(self) -> None:
         while not self._end.wait(1.0):
-            self.seen.append((time.monotonic() - self._start, self._server.memory_mb()))
+            moment = time.monotonic() - self._start
+            self._seen.append((moment, self._server.memory_mb(), _same_work()))
 
-    def minutes(self) -> list[float]:
-        """Give the median of each whole minute, in MB."""
-        whole = int(self.seen[-1][0] // _MINUTE)
+    def memory_mb(self) -> list[float]:
+        """Give the median anonymous memory of each whole minute, in MB."""
+        return self._minutes(1)
+
+    def speeds(self) -> list[float]:
+        """Give how quick the machine was in each whole minute; its quickest one is 1."""
+        took = self._minutes(2)
+        return [min(took) / seconds for seconds in took]
+
+    def _minutes(self, column: int) -> list[float]:
+        whole = int(self._seen[-1][0] // _MINUTE)
         return [
-            statistics.median(mb for second, mb in self.seen if second // _MINUTE == minute)
+            statistics.median(row[column] for row in self._seen if row[0] // _MINUTE == minute)
             for minute in range(whole)
         ]
+
+
+def _same_work() -> float:
+    """Give the CPU seconds that a fixed piece of work takes just now."""
+    start = time.thread_time()
+    sum(range(_WORK))
+    return time.thread_time() - start
 
 
 def soak(server: Server, requests: Sequence[bytes], rate: float, minutes: int) -> list[Claim]:
@@ -88,16 +106,21 @@ def soak(server: Server, requests: Sequence[bytes], rate: float, minutes: int) -
         rate: Requests a second.
         minutes: How long; three or more.
     """
-    with MemoryWatch(server) as memory:
+    with Watch(server) as watch:
         load = drive(server.port, requests, Phase(rate, (minutes + 0.1) * _MINUTE))
     counts = statuses(load.answers)
-    held = memory.minutes()[1:]
+    held = watch.memory_mb()[1:]
     growth = max(held) / held[0] - 1
     settled = load.due(_MINUTE)
     half = len(settled) // 2
     p99 = [quantile(part, 0.99) for part in (settled[:half], settled[half:])]
     return [
-        Claim("answers by status", str(counts), "all 200", counts.keys() == {OK}),
+        Claim(
+            "answers by status",
+            f"{counts}{_when(load, watch.speeds())}",
+            "all 200",
+            counts.keys() == {OK},
+        ),
         Claim(
             "memory, median of a minute, MB",
             f"{held[0]:.0f} in the second, at most {max(held):.0f} later ({growth:+.1%})",
@@ -111,6 +134,14 @@ def soak(server: Server, requests: Sequence[bytes], rate: float, minutes: int) -
             p99[1] <= 1.25 * p99[0],
         ),
     ]
+
+
+def _when(load: Load, speeds: Sequence[float]) -> str:
+    """Tell in which minutes answers were not 200, and how quick the machine was in each."""
+    wrong = sorted({int(answer.due // _MINUTE) for answer in load.answers if answer.status != OK})
+    told = [f"{n + 1} (speed {speeds[n]:.2f})" for n in wrong if n < len(speeds)]
+    slowest = f"; the machine's slowest minute had {min(speeds):.2f} of its speed"
+    return (f", in minutes {', '.join(told)}" if told else "") + slowest
 
 
 def overload(
@@ -203,7 +234,7 @@ def main() -> None:
         for bundle in bundles(arguments.bundles, Path(scratch)):
             records = str(Path(scratch) / "records")
             with running(marquee(str(bundle.folder), "--records", records)) as server:
-                most = capacity(server.port, requests)
+                most = lasting_capacity(server.port, requests)
                 claims = soak(server, requests, _SHARE * most, arguments.minutes)
                 claims += overload(server, requests, most)
             info = bundle.info
@@ -212,7 +243,8 @@ def main() -> None:
                 f"python -m benchmarks.soak --bundle BUNDLE --minutes {arguments.minutes}",
                 claims,
                 f"{kind} posters at a constant rate from the same cores, records written; "
-                f"capacity {most:.1f} posters/s by the same client. {arguments.minutes} minutes at "
+                f"capacity {most:.1f} posters/s by the same client, the lowest of three "
+                f"searches. {arguments.minutes} minutes at "
                 f"{_SHARE:g} of it, then {_TURNS} times {_TURN_SECONDS:g} s at {_ENOUGH:g} and at "
                 f"{_TOO_MUCH:g} times, between calm stretches at {_CALM:g}. The p99 is that of "
                 "all requests after the first minute, halved.",

@@ -10,7 +10,17 @@ from bundles import tiny_bundle
 from helpers import encode, noise_poster
 
 from benchmarks.bundles import make
-from benchmarks.load import BUSY, LOST, OK, Phase, capacity, drive, predict_request, statuses
+from benchmarks.load import (
+    BUSY,
+    LOST,
+    OK,
+    Phase,
+    capacity,
+    drive,
+    lasting_capacity,
+    predict_request,
+    statuses,
+)
 from benchmarks.running import marquee, running
 from benchmarks.soak import overload, soak
 from marquee.bundle import load
@@ -40,7 +50,7 @@ def failures(claims):
 def test_five_minutes(bundle, tmp_path):
     command = marquee(str(bundle.folder), "--records", str(tmp_path / "records"))
     with running(command) as server:
-        rate = 0.8 * capacity(server.port, REQUESTS)
+        rate = 0.8 * lasting_capacity(server.port, REQUESTS)
         assert failures(soak(server, REQUESTS, rate, minutes=5)) == []
 
 
