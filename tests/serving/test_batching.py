@@ -407,7 +407,7 @@ def test_a_poster_that_is_alone_is_noted_like_others(model, make, threads, where
     assert model.crowded == [False]
     assert (found.posters, found.predictions) == ([poster], [7])
     [(posters, seconds, waits)] = seen
-    assert posters == 1
-    assert waits == pytest.approx([0.0], abs=1.0)
+    assert (posters, len(waits)) == (1, 1)
+    assert waits == [0.0] if where == "on the loop" else 0 < waits[0] < 1
     assert seconds > 0
     assert model.runs == [1]

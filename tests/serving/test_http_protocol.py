@@ -20,29 +20,45 @@ class Hurried(BoundedHttpProtocol):
     seconds = 0.3
 
 
-async def talk(*parts, pause=0.0, protocol=Hurried):
-    """Send parts to a server of its own; give what comes back until it hangs up."""
+@contextlib.asynccontextmanager
+async def running(text, protocol):
+    """Run a server that answers with a text."""
     config = uvicorn.Config(
-        PlainTextResponse("hello"), port=0, http=protocol, log_config=None, lifespan="off"
+        PlainTextResponse(text), port=0, http=protocol, log_config=None, lifespan="off"
     )
     server = uvicorn.Server(config)
     config.load()
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    with contextlib.suppress(ConnectionError):
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-            await asyncio.sleep(pause)
-    answer = b""
-    with contextlib.suppress(ConnectionError):
-        answer = await asyncio.wait_for(reader.read(-1), 10)
-    writer.close()
+    yield server
     server.should_exit = True
     await serving
+
+
+async def never_reading(address):
+    """Connect as a client that has next to no room for answers."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, address)
+    return client
+
+
+async def talk(*parts, pause=0.0, protocol=Hurried):
+    """Send parts to a server of its own; give what comes back until it hangs up."""
+    async with running("hello", protocol) as server:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(pause)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            answer = await asyncio.wait_for(reader.read(-1), 10)
+        writer.close()
     return answer
 
 
@@ -196,33 +212,16 @@ def test_whoever_leaves_an_answer_unread_loses_the_connection():
     """It would stay in memory, and delay the server's end."""
 
     async def leave_unread():
-        config = uvicorn.Config(
-            PlainTextResponse("hello" * 1_000_000),
-            port=0,
-            http=Hurried,
-            log_config=None,
-            lifespan="off",
-        )
-        server = uvicorn.Server(config)
-        config.load()
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        client = socket.socket()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
-        client.setblocking(False)
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(client, server.servers[0].sockets[0].getsockname())
-        await loop.sock_sendall(client, HEAD + b"\r\n")
-        while not server.server_state.connections:
-            await asyncio.sleep(0.01)
-        start = time.monotonic()
-        while server.server_state.connections and time.monotonic() < start + 10:
-            await asyncio.sleep(0.01)
-        seconds = time.monotonic() - start
-        client.close()
-        server.should_exit = True
-        await serving
+        async with running("hello" * 1_000_000, Hurried) as server:
+            client = await never_reading(server.servers[0].sockets[0].getsockname())
+            await asyncio.get_running_loop().sock_sendall(client, HEAD + b"\r\n")
+            while not server.server_state.connections:
+                await asyncio.sleep(0.01)
+            start = time.monotonic()
+            while server.server_state.connections and time.monotonic() < start + 10:
+                await asyncio.sleep(0.01)
+            seconds = time.monotonic() - start
+            client.close()
         return seconds
 
     assert asyncio.run(leave_unread()) < 5
@@ -237,32 +236,17 @@ def test_whoever_reads_no_answers_gets_no_more():
         return json_response({"error": "busy" * 1000}, 503)
 
     async def flood():
-        config = uvicorn.Config(
-            PlainTextResponse("hello" * 1000),
-            port=0,
-            http=partial(BoundedHttpProtocol, refuse=refuse),
-            log_config=None,
-            lifespan="off",
-        )
-        server = uvicorn.Server(config)
-        config.load()
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        listener = server.servers[0].sockets[0]
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
-        client = socket.socket()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
-        client.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(client, listener.getsockname())
-        request = BUSY.replace(b"9", b"0") + b"\r\n"
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(
-                asyncio.get_running_loop().sock_sendall(client, request * 100_000), 3
-            )
-        client.close()
-        server.should_exit = True
-        await serving
+        protocol = partial(BoundedHttpProtocol, refuse=refuse)
+        async with running("hello" * 1000, protocol) as server:
+            listener = server.servers[0].sockets[0]
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
+            client = await never_reading(listener.getsockname())
+            request = BUSY.replace(b"9", b"0") + b"\r\n"
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(
+                    asyncio.get_running_loop().sock_sendall(client, request * 100_000), 3
+                )
+            client.close()
 
     asyncio.run(flood())
     assert 10 < refused < 10_000
