@@ -97,11 +97,6 @@ class Explainer:
         self._neighbours = neighbours
         self._has_maps = self._info.explanation == "maps"
 
-    @property
-    def runs(self) -> int:
-        """How many posters the model has to be run on to explain one."""
-        return 1 if self._has_maps else 1 + len(_patches())
-
     def explain(
         self,
         pixels: NDArray[np.uint8],
