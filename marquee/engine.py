@@ -26,6 +26,10 @@ Threads that share so little wait for each other, and under load for a CPU as we
 the custom CNN takes .6 instead of .4 CPU ms a poster (benchmarks/engines.py, int8).
 """
 
+HEAVY_BYTES = 32_000_000
+"""A slow model whose file is larger is heavy: to have its weights twice would cost more memory than
+lanes are worth (VGG16 in fp32: 375 instead of 269 MB, for 5 % more posters; benchmarks/serving.py)."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -138,7 +142,8 @@ class Engine:
     A quick model runs on one thread, and its posters share a run. A slow one has as many lanes as
     there are CPUs for this process: several posters are run side by side, each on one thread, for
     threads that share a poster wait for each other, the more so the more else there is to do. A
-    slow model's lone poster gets all threads.
+    slow model's lone poster gets all threads. That takes the weights twice, so a heavy model has one
+    lane, and each of its posters gets all threads.
 
     Args:
         bundle: A verified bundle.
@@ -159,7 +164,8 @@ class Engine:
                 f"the bundle wants the engine {bundle.info.engine!r}",
                 remedy=f"this Marquee has {', '.join(RUNTIMES)}; use a newer one",
             )
-        self._runtime = RUNTIMES[bundle.info.engine](bundle.model_file(self.precision))
+        file = bundle.model_file(self.precision)
+        self._runtime = RUNTIMES[bundle.info.engine](file)
         self._runs: dict[tuple[Any, ...], Run] = {}
         self._opening = threading.Lock()
         self._threads = threads
@@ -167,7 +173,8 @@ class Engine:
         """Whether a poster takes no more than some ms on one thread."""
         if not self.is_quick:
             self._runs.clear()  # it is never run that way again
-        self.lanes = 1 if self.is_quick or threads else cpus()
+        is_heavy = file.stat().st_size > HEAVY_BYTES
+        self.lanes = 1 if self.is_quick or is_heavy or threads else cpus()
         """How many posters are run side by side."""
         self._several = ThreadPoolExecutor(self.lanes, "lane")
 
@@ -205,7 +212,7 @@ class Engine:
         if self.is_quick or self._threads:
             found = self._run(wanted, self._threads or 1)(images)
         elif len(images) == 1 and not crowded:
-            found = self._run(self.outputs, self.lanes, batch=1)(images)
+            found = self._alone()(images)
         else:
             found = self._side_by_side(wanted, images)
         return {name: found[name] for name in outputs}
@@ -214,13 +221,17 @@ class Engine:
         self, outputs: Sequence[str], images: NDArray[np.uint8]
     ) -> dict[str, NDArray[Any]]:
         if self.lanes == 1:  # the model of a poster that is alone: another would be another copy
-            run = self._run(self.outputs, 1, batch=1)
+            run = self._alone()
         else:
             run = self._run(outputs, 1, lanes=self.lanes, batch=1)
         if len(images) == 1:
             return run(images)
         found = list(self._several.map(run, images[:, np.newaxis]))
         return {name: np.concatenate([one[name] for one in found]) for name in outputs}
+
+    def _alone(self) -> Run:
+        """Give the slow model that a lone poster is run by, on all CPUs."""
+        return self._run(self.outputs, cpus(), batch=1)
 
     def _run(self, outputs: Sequence[str], threads: int, **more: int) -> Run:
         key = (tuple(outputs), threads, *more.values())

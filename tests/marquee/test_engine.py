@@ -134,6 +134,17 @@ def test_on_one_cpu_a_slow_model_is_made_ready_once(bundle, images, opened, slow
     assert opened == []
 
 
+def test_a_heavy_model_is_made_ready_once_for_all_cpus(bundle, images, opened, slow, monkeypatch):
+    """Its weights are not to be there twice."""
+    monkeypatch.setattr("marquee.engine.HEAVY_BYTES", 0)
+    engine = Engine(bundle)
+    assert (engine.is_quick, engine.lanes) == (False, 1)
+    del opened[:]
+    for count, crowded in ((1, False), (1, True), (len(images), False)):
+        assert len(engine.predict(images[:count], crowded=crowded)) == count
+    assert opened == [{"threads": 3, "batch": 1}]
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_slow_models_answers_are_the_same_whichever_way_it_runs(runtime, tmp_path, images, slow):
     engine = Engine(tiny_bundle(tmp_path / "bundle", label_set="all18", engine=runtime))
