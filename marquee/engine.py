@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -28,7 +29,7 @@ the custom CNN takes .6 instead of .4 CPU ms a poster (benchmarks/engines.py, in
 
 HEAVY_BYTES = 32_000_000
 """A slow model whose file is larger is heavy: to have its weights twice would cost more memory than
-lanes are worth (VGG16 in fp32: 375 instead of 269 MB, for 5 % more posters; benchmarks/serving.py)."""
+lanes are worth (VGG16 in fp32: 375 instead of 269 MB, benchmarks/serving.py)."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,8 @@ class Engine:
     A quick model runs on one thread, and its posters share a run. A slow one has as many lanes as
     there are CPUs for this process: several posters are run side by side, each on one thread, for
     threads that share a poster wait for each other, the more so the more else there is to do. A
-    slow model's lone poster gets all threads. That takes the weights twice, so a heavy model has one
-    lane, and each of its posters gets all threads.
+    slow model's lone poster gets all threads. That takes the weights twice, so a heavy model has
+    one lane, and each of its posters gets all threads.
 
     Args:
         bundle: A verified bundle.
@@ -220,10 +221,9 @@ class Engine:
     def _side_by_side(
         self, outputs: Sequence[str], images: NDArray[np.uint8]
     ) -> dict[str, NDArray[Any]]:
-        if self.lanes == 1:  # the model of a poster that is alone: another would be another copy
-            run = self._alone()
-        else:
-            run = self._run(outputs, 1, lanes=self.lanes, batch=1)
+        # In one lane, the model of a poster that is alone: another would be another copy.
+        in_lanes = partial(self._run, outputs, 1, lanes=self.lanes, batch=1)
+        run = self._alone() if self.lanes == 1 else in_lanes()
         if len(images) == 1:
             return run(images)
         found = list(self._several.map(run, images[:, np.newaxis]))
