@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -222,8 +221,7 @@ class Engine:
         self, outputs: Sequence[str], images: NDArray[np.uint8]
     ) -> dict[str, NDArray[Any]]:
         # In one lane, the model of a poster that is alone: another would be another copy.
-        in_lanes = partial(self._run, outputs, 1, lanes=self.lanes, batch=1)
-        run = self._alone() if self.lanes == 1 else in_lanes()
+        run = self._alone() if self.lanes == 1 else self._run(outputs, 1, lanes=self.lanes, batch=1)
         if len(images) == 1:
             return run(images)
         found = list(self._several.map(run, images[:, np.newaxis]))
