@@ -27,8 +27,8 @@ the custom CNN takes .6 instead of .4 CPU ms a poster (benchmarks/engines.py, in
 """
 
 HEAVY_BYTES = 32_000_000
-"""A slow model whose file is larger is heavy: to have its weights twice would cost more memory than
-lanes are worth (VGG16 in fp32: 375 instead of 269 MB, benchmarks/serving.py)."""
+"""A slow model whose file is larger is heavy: it gives up the few per cent more posters that lanes
+bring, for its weights would be in memory twice (VGG16 in fp32: benchmarks/serving.py)."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,8 @@ class Engine:
         if not self.is_quick:
             self._runs.clear()  # it is never run that way again
         is_heavy = file.stat().st_size > HEAVY_BYTES
-        self.lanes = 1 if self.is_quick or is_heavy or threads else cpus()
+        self._cpus = cpus()  # asked once: with another number the model would be made ready again
+        self.lanes = 1 if self.is_quick or is_heavy or threads else self._cpus
         """How many posters are run side by side."""
         self._several = ThreadPoolExecutor(self.lanes, "lane")
 
@@ -229,7 +230,7 @@ class Engine:
 
     def _alone(self) -> Run:
         """Give the slow model that a lone poster is run by, on all CPUs."""
-        return self._run(self.outputs, cpus(), batch=1)
+        return self._run(self.outputs, self._cpus, batch=1)
 
     def _run(self, outputs: Sequence[str], threads: int, **more: int) -> Run:
         key = (tuple(outputs), threads, *more.values())
