@@ -31,9 +31,11 @@ async def running(text, protocol):
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
-    yield server
-    server.should_exit = True
-    await serving
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        await serving
 
 
 async def never_reading(address):
