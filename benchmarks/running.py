@@ -1,13 +1,15 @@
 """Servers that are measured: each a process of its own on loopback, watched from outside."""
 
+import contextlib
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,23 +57,37 @@ class Server:
             time.sleep(0.1)
         raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-3000:]}")
 
+    def freeze(self) -> None:
+        """Halt its processes: some servers poll while they are idle, and slow others down."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let its processes go on."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        for pid in family(self.process.pid):
+            _send(os.kill, pid, number)
+
     def stop(self) -> int:
         """Send SIGTERM, wait, and give the exit status; what outlives it is killed."""
+        self.thaw()
         below = family(self.process.pid)[1:]
         self.process.terminate()
         try:
             return self.process.wait(_STOP_SECONDS)
         finally:
-            self.process.kill()
+            # Whoever lost its parent is in no family any more, but in the group.
+            _send(os.killpg, self.process.pid, signal.SIGKILL)
             for pid in below:
-                _kill(pid)
+                _send(os.kill, pid, signal.SIGKILL)
 
 
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, 9)
-    except ProcessLookupError:
-        return
+def _send(
+    way: Callable[[int, signal.Signals], None], receiver: int, number: signal.Signals
+) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        way(receiver, number)
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -103,14 +119,14 @@ def running(
                 cwd=ROOT,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         server = Server(process, port, log)
         try:
             server.wait_until_ready()
             yield server
         finally:
-            if process.poll() is None:
-                server.stop()
+            server.stop()
 
 
 def _allow_connections() -> None:

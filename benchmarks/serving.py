@@ -2,9 +2,10 @@
 
 Run `python -m benchmarks.serving [--bundle BUNDLE]... [--rounds 5] [--seconds 10] [--side NAME]...`
 after `make peers`; without `--bundle` it makes bundles from drawn posters. The client is wrk
-(Debian: apt-get install wrk). All servers are up; they take turns, one is loaded at a time: with
-one client for latency, with 16 for throughput, memory and CPU time. Each side's answers are
-compared with the engine's first. It ends with status 1 if a claim does not hold.
+(Debian: apt-get install wrk). All servers are up; they take turns, and only the one that is loaded
+may run, for some poll thousands of times a second while idle: with one client for latency, with 16
+for throughput, memory and CPU time. Each side's answers are compared with the engine's first. It
+ends with status 1 if a claim does not hold.
 """
 
 import argparse
@@ -199,11 +200,18 @@ class Contender:
             raise RuntimeError(f"{self.side.name} is {off:.3f} off the engine's probabilities")
 
     def turn(self, clients: int, seconds: float) -> Turn:
-        """Load the server.
+        """Load the server, and freeze it until its next turn.
 
         Raises:
             RuntimeError: A request failed.
         """
+        self.server.thaw()
+        try:
+            return self._load(clients, seconds)
+        finally:
+            self.server.freeze()
+
+    def _load(self, clients: int, seconds: float) -> Turn:
         command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "60s"]
         command += ["-s", str(ROOT / "benchmarks/posters.lua")]
         command += [f"http://127.0.0.1:{self.server.port}{self.side.path}", "--"]
@@ -512,11 +520,11 @@ def _note(bundle: Bundle, kind: str, rounds: int, found: Comparison) -> str:
         )
     return (
         f"{_POSTERS} {kind} posters, stretched to {size.height}x{size.width}; wrk on the same "
-        f"cores; medians of {rounds} interleaved turns, a ratio's being that of turns of the same "
-        "round. All sides but torch run the same model file by our engine, on as many threads, and "
-        "decode with marquee.images; torch runs the weights in fp32. Memory (anonymous, what "
-        "processes share counted once) and CPU time are those of all processes of a side, at 16 "
-        "clients. "
+        f"cores, the other servers frozen; medians of {rounds} interleaved turns, a ratio's being "
+        "that of turns of the same round. All sides but torch run the same model file by our "
+        "engine, on as many threads, and decode with marquee.images; torch runs the weights in "
+        "fp32. Memory (anonymous, what processes share counted once) and CPU time are those of all "
+        "processes of a side, at 16 clients. "
         "The own loop decodes and infers without a server, on all CPUs, at the cheaper of batches "
         "of 1 and 8: "
         f"{median(found.loop) * 1000:.1f} CPU ms a poster.{explain}"
