@@ -236,6 +236,15 @@ def read_file(uri: str, name: str) -> bytes | None:
     return data
 
 
+def read_version(uri: str) -> str:
+    """Give the version of the bundle at a URI, without its files.
+
+    Raises:
+        DataError: There is no bundle.
+    """
+    return hashlib.sha256(_read_sums(uri)).hexdigest()
+
+
 def forget_fetched(version: str) -> bool:
     """Remove this machine's copy of a bundle that was fetched from elsewhere.
 

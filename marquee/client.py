@@ -16,8 +16,7 @@ from marquee.endpoint import MODEL_NAME, parse_tokens
 from marquee.errors import InfrastructureError, MarqueeError, UsageError
 from marquee.retry_after import retry_after
 
-_TIMEOUTS = (5.0, 120.0)
-"""Seconds to connect, and to wait for an answer."""
+_CONNECT_SECONDS = 5.0
 _LONGEST_PAUSE = 8.0
 _TOO_BUSY = (429, 503)
 _REFUSED = re.compile(r"instance (\d+): (.*)", re.DOTALL)
@@ -34,18 +33,29 @@ class Client:
         token: The access token; none is sent without it.
         host: The header `Host`, for an ingress whose hosts have no DNS.
         patience: Seconds to go on asking while the server is busy or not ready.
+        client_id: Who asks, for the prediction records; they do not say without it.
+        answer_seconds: How long to wait for an answer.
 
     Raises:
         UsageError: The URL is none of http or https.
     """
 
     def __init__(
-        self, url: str, *, token: str = "", host: str = "", patience: float = 60.0
+        self,
+        url: str,
+        *,
+        token: str = "",
+        host: str = "",
+        patience: float = 60.0,
+        client_id: str = "",
+        answer_seconds: float = 120.0,
     ) -> None:
         if not re.match(r"https?://[^/]", url):
             raise UsageError(f"{url!r} is no address", remedy="begin it with http:// or https://")
         self._url = url.rstrip("/")
         self._patience = patience
+        self._timeouts = (_CONNECT_SECONDS, answer_seconds)
+        self._said_by = {"client_id": client_id} if client_id else {}
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"marquee/{__version__}"
         self._session.headers["Content-Type"] = "application/json"
@@ -73,7 +83,7 @@ class Client:
             InfrastructureError: The server cannot be reached, is too busy for too long, or fails.
             UsageError: It wants a(nother) token, or is no such server.
         """
-        more = {"genres": list(genres)} if genres else {}
+        more = self._said_by | ({"genres": list(genres)} if genres else {})
         instances = [
             {"image": {"b64": base64.b64encode(data).decode()}, **more} for data in posters
         ]
@@ -131,7 +141,7 @@ class Client:
     def _send(self, url: str, body: str) -> requests.Response:
         try:
             # A redirect would make a GET of it, and leads to a page to log in on.
-            return self._session.post(url, body, timeout=_TIMEOUTS, allow_redirects=False)
+            return self._session.post(url, body, timeout=self._timeouts, allow_redirects=False)
         except requests.exceptions.SSLError as error:
             raise InfrastructureError(
                 f"no safe connection to {self._url} ({_cause(error)})",
@@ -140,7 +150,7 @@ class Client:
             ) from error
         except requests.exceptions.ReadTimeout as error:
             raise InfrastructureError(
-                f"{self._url} gave no answer within {_TIMEOUTS[1]:g} s",
+                f"{self._url} gave no answer within {self._timeouts[1]:g} s",
                 remedy="see the server's log",
             ) from error
         except requests.exceptions.InvalidURL as error:

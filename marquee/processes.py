@@ -1,5 +1,6 @@
 """This process and those below it."""
 
+import getpass
 import math
 import multiprocessing
 import os
@@ -59,6 +60,17 @@ def family(pid: int | str) -> list[int]:
     except (FileNotFoundError, ProcessLookupError):
         return []
     return [int(tasks[0].name), *(below for child in children for below in family(child))]
+
+
+def is_running(process: int) -> bool:
+    """Tell whether a process of this machine runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def end_on_stop() -> None:
@@ -125,3 +137,12 @@ def _await_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def user_name() -> str:
+    """Name the user of this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user often has no name.
+        return "unknown"

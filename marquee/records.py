@@ -1,16 +1,21 @@
 """Prediction records: one row a prediction, what drift monitoring reads; no image bytes."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from marquee import storage
 
 SCHEMA_VERSION = 1
+_ENDING = ".parquet"
+REPLAY_CLIENT = "marquee-rollout"
+"""The `client_id` of posters that a rollout replays: no user sent them."""
 
 SCHEMA = pa.schema(
     [
@@ -46,6 +51,8 @@ _REPETITIVE = [
     "outcome",
 ]
 """Columns stored as a dictionary; elsewhere nearly every value is new, and trying costs time."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +123,7 @@ def write_records(
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink, use_dictionary=_REPETITIVE)
     time = rows["time"][0].as_py()
-    file = storage.join(
-        uri, f"date={time:%Y-%m-%d}", f"hour={time:%H}", f"{writer}-{number:06d}.parquet"
-    )
+    file = storage.join(uri, *_folders(time), f"{writer}-{number:06d}{_ENDING}")
     storage.write_bytes(file, sink.getvalue().to_pybytes(), timeout)
     return file
 
@@ -126,3 +131,71 @@ def write_records(
 def _encodable(text: str) -> str:
     """Replace what UTF-8 cannot hold: JSON's lone surrogates, which would cost the whole file."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+class RecordReader:
+    """Reads the records of one stretch of time after another.
+
+    Files never change, so what a file covers is remembered: one of another time is read once.
+
+    Args:
+        uri: The folder of all records.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._ends: dict[str, datetime] = {}
+
+    def read(self, since: datetime, until: datetime, columns: Sequence[str]) -> pa.Table:
+        """Read the records of a stretch of time.
+
+        Args:
+            since: The first moment (UTC).
+            until: The moment after the last one.
+            columns: What to read, `time` besides.
+
+        Returns:
+            A row a record, in no order. A file is written up to a minute after its first record.
+        """
+        wanted = [*dict.fromkeys(("time", *columns))]
+        schema = _schema(wanted)
+        tables = [
+            self._read(storage.join(folder, name), wanted)
+            for folder in (storage.join(self.uri, *_folders(hour)) for hour in _hours(since, until))
+            for name in storage.list_files(folder)
+            # What is being written has another name until it is whole.
+            if name.endswith(_ENDING) and not name.startswith(".")
+            if self._ends.get(storage.join(folder, name), since) >= since
+        ]
+        table = pa.concat_tables([schema.empty_table(), *tables])
+        times = table["time"]
+        inside = pc.and_(pc.greater_equal(times, since), pc.less(times, until))
+        return table.filter(inside)
+
+    def _read(self, file: str, columns: list[str]) -> pa.Table:
+        """Read a file; one that is damaged has nothing to say, and would have it each time."""
+        try:
+            table = pq.read_table(pa.BufferReader(storage.read_bytes(file)), columns=columns)
+        except pa.ArrowException as error:
+            logger.warning("%s is no file of prediction records: %s", file, error)
+            self._ends[file] = datetime.min.replace(tzinfo=UTC)
+            return pa.table({name: [] for name in columns}, _schema(columns))
+        self._ends[file] = pc.max(table["time"]).as_py()
+        return table.replace_schema_metadata(None)
+
+
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([SCHEMA.field(name) for name in columns])
+
+
+def _folders(time: datetime) -> tuple[str, str]:
+    """Name the folders of the records that begin at a time."""
+    return f"date={time:%Y-%m-%d}", f"hour={time:%H}"
+
+
+def _hours(since: datetime, until: datetime) -> Iterator[datetime]:
+    """Give the hours whose folders may hold a stretch's records: a file is named by its first."""
+    hour = (since - timedelta(hours=1)).replace(minute=0, second=0, microsecond=0)
+    while hour < until:
+        yield hour
+        hour += timedelta(hours=1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from marquee import storage
 from marquee.errors import UsageError
+from marquee.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,30 @@ class RunLayout:
     def validation(self) -> str:
         """The data gate's verdict, the rows that failed and the Data Docs."""
         return storage.join(self.uri, "validate")
+
+    @property
+    def gate(self) -> str:
+        """What the champion gate said."""
+        return storage.join(self.uri, "gate", "verdict.json")
+
+    @property
+    def rollout(self) -> str:
+        """How the rollout went, and what its judge said last."""
+        return storage.join(self.uri, "rollout")
+
+    def verdicts(self) -> list[Verdict]:
+        """Read what the gates after training said, as far as they said anything."""
+        places = filter(storage.exists, self._verdicts)
+        return [Verdict.from_json(storage.read_text(place), place) for place in places]
+
+    def forget_verdicts(self) -> None:
+        """Drop what an earlier try of the same run said."""
+        for place in self._verdicts:
+            storage.remove(place)
+
+    @property
+    def _verdicts(self) -> tuple[str, ...]:
+        return self.gate, storage.join(self.rollout, "verdict.json")
 
     def write_page(self, name: str, page: str, artifact: str = "") -> None:
         """Write a page for people below the run, and where the Kubeflow UI looks for it.

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_origin
 
 from marquee.eras import FIRST_YEAR, LAST_YEAR
 from marquee.errors import UsageError
@@ -259,6 +259,33 @@ class BalanceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateSettings:
+    """`[gate]`: what a challenger has to be beside the champion."""
+
+    margin: float = 0.0
+    """How much worse than the champion its macro mAP may be; 0 asks it to be better."""
+    genre_drop: float = 0.1
+    """By how much a genre's average precision may fall."""
+    era_drop: float = 0.1
+    """By how much the macro mAP of an era may fall."""
+    min_posters: int = 30
+    """A genre or era with fewer test posters is not judged."""
+    calibration_loss: float = 0.02
+    """By how much the calibration error may grow."""
+    latency_ratio: float = 1.5
+    """How many times the champion's time for a poster it may take."""
+    latency_ms: float = 50.0
+    """Times up to this are good whatever the champion's are."""
+
+    def __post_init__(self) -> None:
+        for name in ("margin", "genre_drop", "era_drop", "calibration_loss"):
+            check_range(f"gate.{name}", getattr(self, name), 0, 1)
+        check_range("gate.min_posters", self.min_posters, 10, 100_000)
+        check_range("gate.latency_ratio", self.latency_ratio, 1, 1000)
+        check_range("gate.latency_ms", self.latency_ms, 0, 60_000)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All sections of `marquee.toml`."""
 
@@ -267,9 +294,12 @@ class Settings:
     licence: LicenceSettings = field(default_factory=LicenceSettings)
     validate: ValidateSettings = field(default_factory=ValidateSettings)
     balance: BalanceSettings = field(default_factory=BalanceSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
     train: dict[str, Any] = field(default_factory=dict)
     """`[train]` for every architecture and `[train.<architecture>]` for one; each architecture has
     defaults of its own, and the train step checks these against them."""
+    rollout: dict[str, Any] = field(default_factory=dict)
+    """`[rollout]`: the policy, and where; the rollout step checks them."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -423,7 +453,7 @@ def _fits(value: Any, expected: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if expected is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, expected)
+    return isinstance(value, get_origin(expected) or expected)
 
 
 def _name(expected: Any) -> str:

@@ -31,6 +31,7 @@ class StepFailed(MarqueeError):
 
     def __init__(self, step: str, message: str, remedy: str, exit_code: int) -> None:
         super().__init__(f"{step}: {message}", remedy=remedy)
+        self.step = step
         self.exit_code = exit_code
 
 

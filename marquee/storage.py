@@ -25,6 +25,7 @@ from typing import Any
 import fsspec
 
 from marquee.errors import InfrastructureError, UsageError
+from marquee.processes import is_running
 
 _SCRATCH = ".partial-"
 _UPDATES = 20
@@ -202,10 +203,12 @@ def publish_folder(folder: Path, uri: str, last: str = "") -> None:
     if is_local(uri):
         target = local_path(uri)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
+        try:
+            folder.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
             shutil.rmtree(folder)
-        else:
-            shutil.move(folder, target)
         return
     filesystem, path = _filesystem(uri)
     files = [item for item in folder.rglob("*") if item.is_file()]
@@ -248,21 +251,11 @@ def scratch_folder(near: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _remove_abandoned(parent: Path) -> None:
     ours = f"{_SCRATCH}{socket.gethostname()}-"
     for folder in parent.glob(f"{ours}*"):
         process = folder.name.removeprefix(ours).partition("-")[0]
-        if process.isdigit() and not _is_running(int(process)):
+        if process.isdigit() and not is_running(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
 
 

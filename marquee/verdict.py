@@ -79,8 +79,9 @@ class Verdict:
     schema_version: int = SCHEMA_VERSION
 
     def broken(self, severity: Severity) -> list[Check]:
-        """Give the checks of a severity that did not pass."""
-        return [check for check in self.checks if check.severity is severity and not check.holds]
+        """Give the checks of a severity that did not pass, those that failed first."""
+        found = [check for check in self.checks if check.severity is severity and not check.holds]
+        return sorted(found, key=lambda check: check.outcome is not Outcome.FAILED)
 
     @property
     def outcome(self) -> Outcome:

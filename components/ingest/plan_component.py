@@ -11,10 +11,12 @@ def plan(
     from components.ingest import sources
     from marquee import settings, step
 
+    step.forget_failure(run_uri)
     with step.step("plan-ingest", run_uri) as layout:
         years = {"tmdb.from_year": from_year, "tmdb.to_year": to_year}
         resolved = settings.load(overrides | {name: year for name, year in years.items() if year})
         spans = sources.plan(source, resolved.tmdb)
         posters = {"source": source, "path": path, "films": films, "limit": limit, **years}
         layout.claim(posters, resolved.to_dict())
+        layout.forget_verdicts()
     return spans

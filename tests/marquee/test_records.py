@@ -2,12 +2,13 @@
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from marquee import storage
-from marquee.records import SCHEMA, PredictionRecord, to_table, write_records
+from marquee.records import SCHEMA, PredictionRecord, RecordReader, to_table, write_records
 
 FIRST = PredictionRecord(
     prediction_id="a",
@@ -70,3 +71,17 @@ def test_records_in_a_bucket(bucket):
 def test_files_sort_by_their_number(tmp_path, number):
     file = write_records(str(tmp_path), "pod", number, to_table([FIRST]))
     assert file.endswith(f"pod-{number:06d}.parquet")
+
+
+def test_what_is_no_whole_file_of_records_is_left_out(tmp_path, caplog):
+    """One that is being written, one that was cut off, and one of somebody else's."""
+    file = Path(write_records(str(tmp_path), "pod", 0, to_table([FIRST, SECOND])))
+    whole = file.read_bytes()
+    (file.parent / "pod-000001.parquet").write_bytes(whole[:-20])
+    (file.parent / ".pod-000002.parquet.4711").write_bytes(whole[:99])
+    (file.parent / "notes.txt").write_text("seen by Kim")
+    reader = RecordReader(str(tmp_path))
+    for _ in range(2):
+        rows = reader.read(FIRST.time, FIRST.time + timedelta(minutes=1), ("film_id",))
+        assert rows["film_id"].to_pylist() == [FIRST.film_id, None]
+    assert caplog.text.count("is no file of prediction records") == 1
