@@ -86,7 +86,8 @@ def _make_bucket(url: str, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep what tests compute out of the person's cache."""
-    os.environ["MARQUEE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    for name in ("MARQUEE_CACHE", "MARQUEE_KEYS", "MARQUEE_DEPLOYMENTS"):
+        os.environ[name] = str(tmp_path_factory.mktemp(name.lower()))
 
 
 @pytest.fixture(scope="session")
