@@ -6,7 +6,7 @@ from marquee import storage
 from marquee.bundle import load
 from marquee.contract import parse_json
 from marquee.errors import DataError
-from marquee.registry import FileRegistry, ModelVersion
+from marquee.registry import ModelVersion, open_registry
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def register(
         raise DataError(
             f"no evaluation at {evaluation_uri}", remedy="make one with `marquee evaluate`"
         ) from None
-    entry = FileRegistry(registry_uri).register(bundle_uri, evaluation)
+    entry = open_registry(registry_uri).register(bundle_uri, evaluation)
     logger.info(
         "register: %s version %s is a %s in %s",
         entry.architecture,

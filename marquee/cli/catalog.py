@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from marquee.purge import MarkedModel, PurgeReport
-    from marquee.registry import FileRegistry
+    from marquee.registry import ModelRegistry
 
 app = typer.Typer(
     no_args_is_help=True, help="Look into a catalog of posters; purge posters from it."
@@ -107,22 +107,23 @@ def purge(
         typer.echo(line)
 
 
-def _registry(catalog: str, uri: str | None) -> "FileRegistry | None":
+def _registry(catalog: str, uri: str | None) -> "ModelRegistry | None":
     """Open the registry that is named, or the one that a run leaves beside its catalog."""
     from marquee import storage
     from marquee.errors import UsageError
-    from marquee.registry import REGISTRY_FILE, FileRegistry
+    from marquee.registry import is_kubeflow, open_registry
+    from marquee.registry.files import REGISTRY_FILE
     from marquee.run_layout import RunLayout
 
     place = uri or RunLayout(catalog.rstrip("/").rpartition("/")[0] or ".").registry
-    if storage.exists(storage.join(place, REGISTRY_FILE)):
-        return FileRegistry(place)
+    if is_kubeflow(place) or storage.exists(storage.join(place, REGISTRY_FILE)):
+        return open_registry(place)
     if uri:
         raise UsageError(f"there is no registry at {uri}", remedy="check --registry")
     return None
 
 
-def _purge_lines(report: "PurgeReport", registry: "FileRegistry | None") -> list[str]:
+def _purge_lines(report: "PurgeReport", registry: "ModelRegistry | None") -> list[str]:
     """Say what a purge did, for people."""
     models = report.models
     lines = [

@@ -19,7 +19,8 @@ from marquee.catalog import Catalog, CatalogWriter, Facts, Poster, Refusal, read
 from marquee.errors import InfrastructureError, UsageError
 from marquee.images import decode, measure
 from marquee.purge import Choice, purge
-from marquee.registry import FileRegistry, MarkKind, Stage
+from marquee.registry import MarkKind, Stage
+from marquee.registry.files import FileRegistry
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 LATER = datetime.now(UTC) + timedelta(days=100)
@@ -369,7 +370,7 @@ BROKEN = {
     "leftovers stay": ("marquee.purge.traces.remove_unlisted", "the image t9"),
     "quarantine stays": ("marquee.catalog.CatalogWriter.drop_refusals", "the refusal of t7"),
     "features stay": ("marquee.feature_cache.forget", "features"),
-    "no tombstones": ("marquee.registry.FileRegistry.add_tombstones", "without a tombstone"),
+    "no tombstones": ("marquee.registry.files.FileRegistry.add_tombstones", "without a tombstone"),
 }
 
 
@@ -415,7 +416,7 @@ class Killed(BaseException):
 
 
 MOMENTS = {
-    "tombstones set": ("marquee.registry.FileRegistry.mark", "purged"),
+    "tombstones set": ("marquee.registry.files.FileRegistry.mark", "purged"),
     "models marked": ("marquee.feature_cache.forget", ""),
     "features gone": ("marquee.catalog._rewrite_part", ""),
     "list published": ("marquee.storage.remove", "/parts/"),

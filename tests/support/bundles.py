@@ -1,6 +1,7 @@
 """A small model bundle, sealed like a trained one, made without torch in milliseconds."""
 
 import dataclasses
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from marquee.bundle import EMBEDDING_SIZE, MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, seal
+from marquee.bundle import EMBEDDING_SIZE, MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, load, seal
 from marquee.decision import Calibration
 from marquee.genres import label_set as genres_of
 from marquee.images import Preprocessing
@@ -34,6 +35,7 @@ def tiny_bundle(
     height: int = 24,
     width: int = 16,
     seed: int = 0,
+    head: NDArray[np.float32] | None = None,
     trained_on: Sequence[str] | None = None,
     indexed: Sequence[str] = INDEXED,
     **info: Any,
@@ -47,6 +49,7 @@ def tiny_bundle(
         height: Input height in px, a multiple of 6.
         width: Input width in px, a multiple of 4.
         seed: Chooses the weights: another seed is another model.
+        head: What each genre gives for each cell's colour [G, 3, 6, 4], instead.
         trained_on: The ids of the posters that trained it; without them the bundle is like one
             of before such lists were sealed.
         indexed: The ids of the posters in its index; without any it has none.
@@ -58,6 +61,8 @@ def tiny_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     genres = genres or genres_of(label_set)
     weights = _weights(len(genres), seed)
+    if head is not None:
+        weights["head.weight"] = head
     onnx.save(_model(weights, height, width), folder / MODEL_FILE)
     save_file(weights, folder / WEIGHTS_FILE)
     if trained_on is not None:
@@ -69,6 +74,24 @@ def tiny_bundle(
         _write_index(Bundle(folder, content), indexed)
     seal(folder, content)
     return Bundle(folder, content)
+
+
+def changed(bundle: Bundle, folder: Path, **changes: Any) -> Bundle:
+    """Seal a copy of a bundle whose `bundle.json` says something else."""
+    shutil.copytree(bundle.folder, folder)
+    seal(folder, dataclasses.replace(bundle.info, **changes))
+    return load(str(folder))
+
+
+def always_first(bundle: Bundle, folder: Path) -> Bundle:
+    """Seal a copy of a bundle that says its first genre, whatever the poster."""
+    genres = bundle.info.genres
+    calibration = dataclasses.replace(
+        bundle.info.calibration,
+        scale=(0.0,) * len(genres),
+        shift=tuple(3.0 if genre == genres[0] else -3.0 for genre in genres),
+    )
+    return changed(bundle, folder, calibration=calibration)
 
 
 def indexed_poster(bundle: Bundle, poster_id: str) -> NDArray[np.uint8]:
@@ -104,16 +127,22 @@ def reference(bundle: Bundle, images: NDArray[np.uint8]) -> dict[str, NDArray[np
     from safetensors.numpy import load_file
 
     weights = load_file(bundle.folder / WEIGHTS_FILE)
-    rows, columns = CELLS
-    count, height, width, _ = images.shape
-    blocks = images.reshape(count, rows, height // rows, columns, width // columns, 3)
-    cells = blocks.mean(axis=(2, 4)).transpose(0, 3, 1, 2) / 255 - 0.5
+    cells = cells_of(images)
     maps = (cells[:, None] * weights["head.weight"][None]).sum(axis=2)
     return {
         "maps": maps,
         "logits": maps.sum(axis=(2, 3)) + weights["head.bias"],
-        "embedding": cells.reshape(count, -1) @ weights["embedding.weight"],
+        "embedding": cells.reshape(len(cells), -1) @ weights["embedding.weight"],
     }
+
+
+def cells_of(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Give the mean colours of posters' cells [N, 3, 6, 4], -.5..+.5."""
+    rows, columns = CELLS
+    count, height, width, _ = images.shape
+    blocks = images.reshape(count, rows, height // rows, columns, width // columns, 3)
+    means: NDArray[np.float64] = blocks.mean(axis=(2, 4)).transpose(0, 3, 1, 2) / 255 - 0.5
+    return means
 
 
 def _weights(genres: int, seed: int) -> dict[str, NDArray[np.float32]]:
