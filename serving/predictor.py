@@ -26,7 +26,7 @@ from marquee.engine import Engine, Prediction
 from marquee.images import Preprocessing, jpeg_pixels
 from marquee.neighbours import Neighbours
 from marquee.processes import cpus
-from marquee.records import PredictionRecord
+from marquee.records import REPLAY_CLIENT, PredictionRecord
 from serving import v2
 from serving.batching import Batcher, Pace, Predicted
 from serving.bodies import Bodies
@@ -38,6 +38,7 @@ from serving.pools import EventLoop, Threads
 from serving.posters import Poster, decode_all, fetched
 from serving.prediction_log import PredictionLog
 from serving.purged import PurgeMarks
+from serving.samples import SampleStore
 from serving.settings import ServingSettings
 from serving.tracing import Tracing
 
@@ -61,6 +62,7 @@ class PosterGenreModel(Model):
         settings: How to serve it.
         records: Where predictions are recorded; nowhere without it.
         tracing: Traces requests; nobody does without it.
+        samples: Keeps some of the posters; nobody does without it.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class PosterGenreModel(Model):
         settings: ServingSettings,
         records: PredictionLog | None,
         tracing: Tracing | None,
+        samples: SampleStore | None = None,
     ) -> None:
         super().__init__(MODEL_NAME)
         self._bundle = bundle
         self._settings = settings
         self._records = records
         self.tracing = tracing
+        self._samples = samples
         self.bodies = Bodies(int(settings.max_request_mb * 1e6))
         # Not more than cores: a large poster takes 150 MB while it is decoded, and more as PNG.
         self._threads = Threads(cpus(), "decode")
@@ -309,6 +313,10 @@ class PosterGenreModel(Model):
     ) -> list[dict[str, Any]]:
         self.metrics.predicted(predictions)
         ids = [str(uuid.uuid4()) for _ in posters]
+        if self._samples:
+            for poster in posters:
+                if poster.instance.client_id != REPLAY_CLIENT:
+                    self._samples.offer(poster.instance.image)
         if self._records is not None:
             start, now = time.perf_counter(), datetime.now(UTC)
             latency_ms = (start - arrival) * 1000

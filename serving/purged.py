@@ -5,7 +5,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from marquee.registry import FileRegistry
+from marquee.errors import UsageError
+from marquee.registry import is_kubeflow
+from marquee.registry.files import FileRegistry
 
 _SECONDS = 60.0
 _PATIENCE_SECONDS = 2.0
@@ -23,10 +25,16 @@ class PurgeMarks:
         clock: Gives the seconds of now.
 
     Raises:
+        UsageError: It is the address of Kubeflow's registry, which does not hold them itself.
         MarqueeError: They cannot be read at first.
     """
 
     def __init__(self, registry: str | None, clock: Callable[[], float] = time.monotonic) -> None:
+        if registry and is_kubeflow(registry):
+            raise UsageError(
+                f"{registry} does not hold the ids of purged posters",
+                remedy="name the place of its bundles instead ($MARQUEE_MODELS)",
+            )
         self._registry = FileRegistry(registry) if registry else None
         self._clock = clock
         self._lock = threading.Lock()

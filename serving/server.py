@@ -15,6 +15,7 @@ from fastapi import Request, Response
 from grpc import aio
 from starlette.exceptions import HTTPException
 
+from marquee import signing
 from marquee.bundle import load
 from marquee.endpoint import MODEL_NAME
 from serving import openapi, page
@@ -35,6 +36,7 @@ from serving.prediction_log import PredictionLog
 from serving.predictor import PosterGenreModel
 from serving.refusals import NotFound, failure, json_response, refusal
 from serving.routes import handlers
+from serving.samples import SampleStore
 from serving.settings import ServingSettings
 from serving.tokens import Tokens
 from serving.tracing import Tracing
@@ -55,23 +57,41 @@ def serve(bundle_uri: str, settings: ServingSettings, announce: Callable[[str], 
         announce: Gets one line when the server is ready.
 
     Raises:
-        DataError: The bundle is missing, damaged or changed.
+        DataError: The bundle is missing, damaged or changed, or its signature does not count.
         UsageError: The token file cannot be used.
         InfrastructureError: The address cannot be listened on.
     """
     tokens = Tokens(Path(settings.token_file)) if settings.token_file else None
     bundle = load(bundle_uri)
+    signing.check(bundle, bundle_uri, required=settings.require_signature)
     with ExitStack() as ends:
         tracing = Tracing.configured(bundle.version)
         if tracing:
             ends.callback(tracing.close)  # last: spans are worth less than records
-        records = ends.enter_context(PredictionLog(settings.records)) if settings.records else None
-        model = PosterGenreModel(bundle, settings, records, tracing)
+        records = _records(settings)
+        if records:
+            ends.enter_context(records)
+        samples = _samples(settings)
+        if samples:
+            ends.enter_context(samples)
+        model = PosterGenreModel(bundle, settings, records, tracing, samples)
         model.load()
         with listen(settings.host, settings.port) as listener:
             server = PosterServer(model, settings, tokens)
             # Connections wait in the listener's backlog until the event loop runs.
             server.run(doubled(listener), lambda: announce(_ready_line(model, listener)))
+
+
+def _records(settings: ServingSettings) -> PredictionLog | None:
+    if not settings.records:
+        return None
+    return PredictionLog(settings.records, seconds=settings.record_seconds)
+
+
+def _samples(settings: ServingSettings) -> SampleStore | None:
+    if not settings.samples:
+        return None
+    return SampleStore(settings.samples, settings.sample_share, settings.sample_hours)
 
 
 def _keep_for_good() -> None:

@@ -26,6 +26,16 @@ class ServingSettings:
     """Answer without tokens on other addresses than loopback too."""
     url_hosts: tuple[str, ...] = ()
     """Hosts that posters may be fetched from by `url`; with none, `url` is refused."""
+    record_seconds: float = 60.0
+    """How long a record waits for others until a file of them is written."""
+    samples: str | None = None
+    """Where a share of the posters is kept for rollouts to replay; nowhere without it."""
+    sample_share: float = 0.01
+    """Of the posters, which is kept (0..1)."""
+    sample_hours: int = 24
+    """How long one is kept, at most."""
+    require_signature: bool = False
+    """Refuse a bundle that nobody signed."""
     registry: str | None = None
     """The registry whose purged posters are kept out of `similar`."""
     max_batch: int = 8
@@ -42,6 +52,9 @@ class ServingSettings:
     def __post_init__(self) -> None:
         check_range("serve.port", self.port, 0, 65_535)
         check_range("serve.grpc_port", self.grpc_port or 0, 0, 65_535)
+        check_range("serve.record_seconds", self.record_seconds, 0.2, 600)
+        check_range("serve.sample_share", self.sample_share, 0, 1)
+        check_range("serve.sample_hours", self.sample_hours, 1, 720)
         check_range("serve.max_batch", self.max_batch, 1, 256)
         check_range("serve.max_wait_ms", self.max_wait_ms, 0, 1_000)
         check_range("serve.queue_seconds", self.queue_seconds, 0.05, 60)

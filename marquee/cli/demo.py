@@ -21,6 +21,7 @@ from rich.console import Console
 from marquee.cli.predict import add_prediction, prediction_table
 from marquee.cli.run import print_summary, run_pipeline
 from marquee.errors import InfrastructureError, UsageError
+from marquee.step import StepFailed
 
 _MARK = ".marquee-demo"
 _OVERRIDES: dict[str, Any] = {
@@ -52,7 +53,7 @@ def demo(
     start = time.monotonic()
     console = Console()
     _empty(out)
-    summary = _train(out, films)
+    summary, _ = _train(out, films)
     print_summary(summary, out)
     console.print(
         "vgg16 has random weights and a tiny input here: it shows the plumbing only.",
@@ -70,7 +71,7 @@ def demo(
     )
 
 
-def _train(out: Path, films: int) -> dict[str, Any]:
+def _train(out: Path, films: int) -> tuple[dict[str, Any], StepFailed | None]:
     """Run the pipeline on a server of ours that speaks TMDB's API, with the client for TMDB."""
     from components.ingest.sources.tmdb.api import TOKEN
     from components.ingest.tmdb_server.server import TmdbServer

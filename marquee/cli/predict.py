@@ -19,12 +19,18 @@ def predict(
     bundle: str = typer.Argument(..., metavar="BUNDLE", help="The model bundle's folder or URI."),
     paths: list[Path] = typer.Argument(..., metavar="PATH...", help="Image files or folders."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object a line."),
+    require_signature: bool = typer.Option(
+        False, "--require-signature", help="Refuse a bundle that nobody signed."
+    ),
 ) -> None:
     """Predict the genres of posters."""
+    from marquee import signing
     from marquee.bundle import load
     from marquee.engine import Engine
 
-    show(predict_files(Engine(load(bundle)), files_of(paths)), as_json)
+    opened = load(bundle)
+    signing.check(opened, bundle, required=require_signature)
+    show(predict_files(Engine(opened), files_of(paths)), as_json)
 
 
 def files_of(paths: list[Path]) -> Iterator[Path]:

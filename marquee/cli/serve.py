@@ -15,6 +15,17 @@ def serve(
     records: str | None = typer.Option(
         None, metavar="URI", help="Where to write prediction records; nowhere without it."
     ),
+    record_seconds: float = typer.Option(
+        60.0, help="How long a record waits for others until a file of them is written."
+    ),
+    samples: str | None = typer.Option(
+        None, metavar="URI", help="Keep some of the posters here for rollouts to replay; opt-in."
+    ),
+    sample_share: float = typer.Option(0.01, help="Which share of the posters is kept."),
+    sample_hours: int = typer.Option(24, help="For how many hours one is kept at most."),
+    require_signature: bool = typer.Option(
+        False, "--require-signature", help="Refuse a bundle that nobody signed."
+    ),
     token_file: str | None = typer.Option(
         None, metavar="FILE", help="Access tokens, one a line; read anew when they change."
     ),
@@ -49,6 +60,11 @@ def serve(
         port=port,
         grpc_port=grpc_port,
         records=records,
+        record_seconds=record_seconds,
+        samples=samples,
+        sample_share=sample_share,
+        sample_hours=sample_hours,
+        require_signature=require_signature,
         token_file=token_file,
         allow_anonymous=allow_anonymous,
         url_hosts=tuple(url_host),

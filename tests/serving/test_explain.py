@@ -12,7 +12,7 @@ from PIL import Image
 
 from marquee.engine import Engine
 from marquee.images import preprocess
-from marquee.registry import FileRegistry
+from marquee.registry.files import FileRegistry
 
 POSTER = encode(noise_poster(1, 120, 180))
 

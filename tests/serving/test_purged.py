@@ -6,7 +6,7 @@ import time
 import pytest
 
 from marquee.errors import DataError
-from marquee.registry import FileRegistry
+from marquee.registry.files import FileRegistry
 from serving import purged
 from serving.purged import PurgeMarks
 
