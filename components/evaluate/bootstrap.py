@@ -45,15 +45,41 @@ def intervals(
     Returns:
         Metric to the ends of its `LEVEL` interval, from `RESAMPLES` resamples.
     """
+    found = resampled(labels, scores, chosen, genres, films)
+    return {name: interval(values) for name, values in found.items()}
+
+
+def resampled(
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    chosen: NDArray[Any],
+    genres: Sequence[str],
+    films: NDArray[np.int64],
+) -> dict[str, NDArray[np.float32]]:
+    """Give each metric of every resample.
+
+    The resamples are the same for the same films, whatever the scores are: the differences between
+    two models' figures are those of a paired bootstrap.
+
+    Args:
+        labels: [N, G] of zeros and ones.
+        scores: Probabilities [N, G].
+        chosen: Which genres were chosen [N, G].
+        genres: The G names.
+        films: The number of each poster's film [N], counted from 0 without a gap.
+
+    Returns:
+        Metric to `RESAMPLES` values; NaN where a genre is absent from a resample.
+    """
     prepared = _Prepared(labels, scores, chosen, genres)
     parts = [prepared.figures(weights) for weights in _weights(films, np.random.default_rng(SEED))]
-    ends = (50 * (1 - LEVEL), 50 * (1 + LEVEL))
-    result = {}
-    for name in parts[0]:
-        # A genre may be absent from a resample.
-        low, high = np.nanpercentile(np.concatenate([part[name] for part in parts]), ends)
-        result[name] = (float(low), float(high))
-    return result
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def interval(values: NDArray[np.float32]) -> Interval:
+    """Give the ends of the `LEVEL` interval of resampled values, those that are NaN left out."""
+    low, high = np.nanpercentile(values, (50 * (1 - LEVEL), 50 * (1 + LEVEL)))
+    return float(low), float(high)
 
 
 def _weights(

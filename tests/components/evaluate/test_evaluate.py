@@ -20,7 +20,7 @@ from marquee.errors import DataError, DataGateFailed
 from marquee.genres import label_columns, label_matrix
 from marquee.images import decode
 from marquee.metrics import score
-from marquee.registry import FileRegistry
+from marquee.registry.files import FileRegistry
 from marquee.settings import BalanceSettings
 from marquee.split import SplitPlan
 
