@@ -1,0 +1,131 @@
+"""A rollout as a page for people, and as a document for machines."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from components.rollout.judge import judge
+from components.rollout.state import Event, Phase, State
+from marquee.report import Banner, Block, Checks, Table, Tiles, render
+from marquee.verdict import Check, Outcome, Verdict
+
+_WORDS = {Phase.PROMOTED: "passed", Phase.ROLLED_BACK: "failed"}
+
+
+def rollout_page(state: State) -> str:
+    """Render a rollout.
+
+    Args:
+        state: The rollout.
+
+    Returns:
+        HTML that stands alone.
+    """
+    blocks: list[Block] = [
+        Banner(outcome=_WORDS.get(state.phase, "note"), sentence=sentence(state)),
+        _tiles(state),
+        _timeline(state),
+    ]
+    blocks += [_numbers(event, state) for event in state.timeline if event.verdict]
+    return render("Rollout", state.subject, blocks)
+
+
+def sentence(state: State) -> str:
+    """Say in a sentence where a rollout stands."""
+    canary = state.canary.version[:12]
+    match state.phase:
+        case Phase.PROMOTED:
+            return f"{canary} serves all traffic."
+        case Phase.ROLLED_BACK:
+            return f"{canary} was rolled back. {state.reason}"
+        case Phase.STEP:
+            doing = f"{canary} gets {state.percent} % of the traffic"
+        case _:
+            doing = f"{canary}: {state.phase}"
+    return f"{doing}; paused: {state.paused}" if state.paused else f"{doing}."
+
+
+def outlook(state: State) -> Verdict | None:
+    """Give what the judge would say now of the step that a rollout is in, or what it said last."""
+    if state.phase is Phase.STEP:
+        return judge(state.evidence, state.policy, state.subject)
+    return judgement(state)
+
+
+def judgement(state: State) -> Verdict | None:
+    """Give the last verdict that was given on a rollout; None before the first."""
+    event = state.judged
+    return _verdict(event, state) if event else None
+
+
+def _verdict(event: Event, state: State) -> Verdict:
+    document = event.verdict or {}
+    return Verdict(
+        gate="canary",
+        subject=state.subject,
+        checks=tuple(
+            Check(**check | {"outcome": Outcome(check["outcome"]), "blame": tuple(check["blame"])})
+            for check in document["checks"]
+        ),
+        created_at=_time(event.time),
+    )
+
+
+def rollout_document(state: State) -> dict[str, Any]:
+    """Give a rollout as plain values."""
+    verdict = outlook(state)
+    return {
+        "schema_version": state.schema_version,
+        "rollout": state.rollout,
+        "phase": state.phase.value,
+        "percent": state.percent,
+        "sentence": sentence(state),
+        "paused": state.paused,
+        "reason": state.reason,
+        "stable": asdict(state.stable) if state.stable else None,
+        "canary": asdict(state.canary),
+        "policy": asdict(state.policy),
+        "started": _time(state.started),
+        "verdict": json.loads(verdict.to_json()) if verdict else None,
+        "timeline": [{**asdict(event), "time": _time(event.time)} for event in state.timeline],
+    }
+
+
+def _tiles(state: State) -> Tiles:
+    last = state.timeline[-1].time if state.timeline else state.started
+    seen = state.evidence.seen.canary.traffic
+    return Tiles(
+        tiles=[
+            ("phase", state.phase.value, f"{state.percent} % of the traffic"),
+            ("took", _duration(last - state.started), f"since {_time(state.started)}"),
+            ("answers of the canary", f"{seen.requests:,}", f"{seen.errors:,} failed, last step"),
+        ]
+    )
+
+
+def _timeline(state: State) -> Table:
+    return Table(
+        title="Timeline",
+        columns=("after", "phase", "canary's share", "what happened"),
+        rows=[
+            (_duration(event.time - state.started), event.phase, f"{event.percent} %", event.what)
+            for event in state.timeline
+        ],
+    )
+
+
+def _numbers(event: Event, state: State) -> Checks:
+    verdict = _verdict(event, state)
+    after = _duration(event.time - state.started)
+    return Checks(title=f"After {after}: {verdict.outcome}", groups={"": list(verdict.checks)})
+
+
+def _time(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
