@@ -10,17 +10,21 @@ from kfp import dsl, kubernetes
 
 from components.balance.component import balance
 from components.evaluate.component import evaluate
+from components.evaluate.gate_component import gate
 from components.ingest.component import ingest
 from components.ingest.merge_component import merge
 from components.ingest.plan_component import plan
 from components.ingest.spans import SPANS_AT_A_TIME
 from components.register.component import register
+from components.rollout.component import rollout
+from components.rollout.notify_component import notify
 from components.score.component import score
 from components.train.component import train
 from components.validate.component import validate
 from marquee import __version__
+from pipelines.skip import skip
 
-__all__ = ["POLICIES", "SPANS_AT_A_TIME", "add_tmdb_token", "make_task"]
+__all__ = ["POLICIES", "SPANS_AT_A_TIME", "add_tmdb_token", "add_webhook", "make_task"]
 
 IMAGE_PREFIX = os.environ.get("MARQUEE_IMAGE_PREFIX", "marquee")
 """Registry and repository of our images, read when a pipeline is compiled."""
@@ -31,7 +35,8 @@ class Policy:
     """How KFP treats a step.
 
     A step that acts on the world, or reads what may have changed, is never served from the cache:
-    a cached register would register nothing.
+    a cached register would register nothing. A gate that says no is not asked again; a rollout is,
+    as it goes on where it was, and one that has ended only says so again.
     """
 
     image: str
@@ -50,9 +55,19 @@ POLICIES: dict[str, Policy] = {
     "train": Policy(image="train", cache=True, retries=2, function=train),
     "evaluate": Policy(image="train", cache=True, retries=1, function=evaluate),
     "register": Policy(image="train", cache=False, retries=2, function=register),
+    "skip": Policy(image="data", cache=True, retries=0, function=skip),
+    "gate": Policy(image="train", cache=False, retries=0, function=gate),
+    "rollout": Policy(image="train", cache=False, retries=3, function=rollout),
+    "notify": Policy(image="train", cache=False, retries=0, function=notify),
     "score": Policy(image="train", cache=False, retries=3, function=score),
 }
 """Every step of every pipeline."""
+
+
+_SIGNING, _PLACES = ("register", "gate", "rollout"), "marquee"
+"""The steps that sign or verify, and the ConfigMap that tells them where things are."""
+_TOKEN_SECRET, _TOKEN_KEY = "marquee-token", "token"
+"""Holds the served models' access token."""
 
 
 def make_task(step: str, name: str = "", **arguments: typing.Any) -> dsl.PipelineTask:
@@ -71,7 +86,37 @@ def make_task(step: str, name: str = "", **arguments: typing.Any) -> dsl.Pipelin
     task.set_caching_options(policy.cache)
     if policy.retries:
         task.set_retry(policy.retries, backoff_duration="10s", backoff_factor=2.0)
+    if step in _SIGNING:
+        _add_places(task)
+    if step == "rollout":
+        kubernetes.use_secret_as_env(
+            task,
+            secret_name=_TOKEN_SECRET,
+            secret_key_to_env={_TOKEN_KEY: "MARQUEE_TOKEN"},
+            optional=True,
+        )
     return task
+
+
+def _add_places(task: dsl.PipelineTask) -> None:
+    """Give a task the signing key, and where things of the cluster are, as far as they exist."""
+    kubernetes.use_secret_as_env(
+        task,
+        secret_name="marquee-signing",
+        secret_key_to_env={"key.pem": "MARQUEE_SIGNING_KEY"},
+        optional=True,
+    )
+    kubernetes.use_config_map_as_env(
+        task,
+        config_map_name=_PLACES,
+        config_map_key_to_env={
+            "models": "MARQUEE_MODELS",
+            "prometheus": "MARQUEE_PROMETHEUS",
+            "records": "MARQUEE_RECORDS",
+            "kserve-namespace": "MARQUEE_KSERVE_NAMESPACE",
+        },
+        optional=True,
+    )
 
 
 def add_tmdb_token(task: dsl.PipelineTask) -> None:
@@ -88,10 +133,27 @@ def add_tmdb_token(task: dsl.PipelineTask) -> None:
     )
 
 
+def add_webhook(task: dsl.PipelineTask) -> None:
+    """Give a task the webhook from the secret `marquee-webhook`, if the namespace has one.
+
+    Args:
+        task: A task that tells people how a run ended.
+    """
+    kubernetes.use_secret_as_env(
+        task,
+        secret_name="marquee-webhook",
+        secret_key_to_env={"url": "MARQUEE_WEBHOOK"},
+        optional=True,
+    )
+
+
 def _component(policy: Policy, name: str) -> typing.Any:
     function = policy.function
     # Component files name kfp's types in annotations only, so that they load without kfp.
-    function.__annotations__ = typing.get_type_hints(function, vars(dsl), include_extras=True)
+    hints = typing.get_type_hints(function, vars(dsl), include_extras=True)
+    if hints["return"] is type(None):
+        del hints["return"]  # KFP would take it for an artifact
+    function.__annotations__ = hints
     component = dsl.component(
         function,
         base_image=f"{IMAGE_PREFIX}-{policy.image}:{__version__}",

@@ -43,6 +43,15 @@ def write_summary(layout: RunLayout, architectures: list[str], registry_uri: str
             }
             for pair in agreement.pairs
         ],
+        "verdicts": [
+            {
+                "gate": verdict.gate,
+                "outcome": verdict.outcome.value,
+                "subject": verdict.subject,
+                "sentence": verdict.sentence(),
+            }
+            for verdict in layout.verdicts()
+        ],
         "architectures": {
             name: {
                 "version": evaluation["version"],

@@ -26,12 +26,7 @@ def _room(module):
 def _imports(path):
     """Imported modules of a file, and whether each import runs when the file is imported."""
     tree = ast.parse(path.read_text())
-    inner = {
-        node
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
-    }
+    inner = {node for part in ast.walk(tree) if _waits(part) for node in ast.walk(part)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
@@ -40,6 +35,13 @@ def _imports(path):
             yield node.module, node not in inner
             for name in node.names:
                 yield f"{node.module}.{name.name}", node not in inner
+
+
+def _waits(part):
+    """Whether a part of a file does not run when the file is imported."""
+    if isinstance(part, ast.If):
+        return isinstance(part.test, ast.Name) and part.test.id == "TYPE_CHECKING"
+    return isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def _allowed(importer, imported):

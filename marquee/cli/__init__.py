@@ -16,6 +16,8 @@ from marquee.cli import (
     predict,
     query,
     receive,
+    registry,
+    rollout,
     run,
     score,
     serve,
@@ -62,6 +64,8 @@ for _panel, _commands in (
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
 app.add_typer(catalog.app, name="catalog", rich_help_panel=_LOOK)
+app.add_typer(registry.app, name="registry", rich_help_panel=_MODEL)
+app.add_typer(rollout.app, name="rollout", rich_help_panel=_MODEL)
 app.add_typer(pipeline.app, name="pipeline", rich_help_panel=_LOOK)
 
 

@@ -22,6 +22,7 @@ from marquee.cli.options import (
     given,
 )
 from marquee.errors import UsageError
+from marquee.step import StepFailed
 
 METRICS: dict[str, str] = {
     "test/macro_f1": "macro F1",
@@ -30,6 +31,11 @@ METRICS: dict[str, str] = {
     "test/top1": "top-1",
     "test/per_label_accuracy": "per-label accuracy",
 }
+
+
+_JUDGES = ("gate", "rollout")
+"""The steps that may say no to models that are there."""
+_HERE = {"rollout.backend": "local"}
 
 
 def run(
@@ -55,13 +61,19 @@ def run(
     registry: str | None = typer.Option(
         None, metavar="URI", help="The model registry; OUT/registry without it."
     ),
+    rollout: bool = typer.Option(
+        False, "--rollout", help="Roll the best model out, once it has beaten the champion."
+    ),
+    name: str = typer.Option(
+        "poster-genre", metavar="NAME", help="What --rollout rolls out to, on this machine."
+    ),
     out: str | None = typer.Option(
         None, metavar="OUT", help="Where everything goes; runs/<time> without it."
     ),
     overrides: list[str] = SET,
     as_json: bool = typer.Option(False, "--json", help="Print the summary as one JSON object."),
 ) -> None:
-    """Train on someone's own posters: ingest, validate, balance, train, evaluate, register."""
+    """Train on someone's own posters: from ingesting them to a registered, judged model."""
     from marquee.settings import parse_overrides
     from marquee.storage import is_local
 
@@ -73,7 +85,7 @@ def run(
     folder = Path(out or f"runs/{datetime.now():%Y%m%d-%H%M%S}")
     options = given("tmdb", base_url=base_url, image_base_url=image_base_url)
     options |= given("ingest", licence=licence)
-    summary = run_pipeline(
+    summary, failure = run_pipeline(
         folder,
         source=source.value,
         path=path or "",
@@ -86,12 +98,15 @@ def run(
         label_set=genres.value,
         weights=weights,
         registry=registry or "",
+        rollout_to=name if rollout else "",
         overrides=parse_overrides(overrides) | options,
     )
     if as_json:
         typer.echo(json.dumps(summary))
-        return
-    print_summary(summary, folder)
+    else:
+        print_summary(summary, folder)
+    if failure:
+        raise failure
 
 
 def parse_architectures(text: str) -> list[str]:
@@ -126,8 +141,9 @@ def run_pipeline(
     label_set: str,
     weights: str,
     registry: str,
+    rollout_to: str = "",
     overrides: dict[str, Any],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], StepFailed | None]:
     """Run the training pipeline on this machine and write its summary.
 
     Args:
@@ -143,18 +159,21 @@ def run_pipeline(
         label_set: What to predict.
         weights: VGG16's weights.
         registry: The model registry; empty for one below `folder`.
+        rollout_to: The deployment that the best model is rolled out to; empty for none.
         overrides: Settings by dotted name.
 
     Returns:
-        The summary.
+        The summary, and what the champion gate or the rollout ended with if it did not pass: the
+        run's models are there all the same.
 
     Raises:
         MarqueeError: An input is wrong, or a step failed; it has the step's exit code.
     """
     from components.ingest.sources import make_source
+    from components.rollout.policy import RolloutSettings
     from components.train.settings import resolve_settings
     from marquee.run_layout import RunLayout
-    from marquee.settings import load
+    from marquee.settings import build, load
     from marquee.storage import remove
     from pipelines.local import run_locally
     from pipelines.summary import write_summary
@@ -168,28 +187,34 @@ def run_pipeline(
     weights = _check_weights(weights, architectures)
     for name in architectures:
         resolve_settings(name, settings)
+    if rollout_to:
+        build(RolloutSettings, "rollout", settings.rollout)
     # Whoever reads it must not find an earlier run's.
     remove(layout.summary)
-    run_locally(
-        training,
-        {
-            "run_uri": layout.uri,
-            "source": source,
-            "path": path,
-            "films": films,
-            "limit": limit,
-            "from_year": from_year,
-            "to_year": to_year,
-            "imdb": imdb,
-            "label_set": label_set,
-            **{name: name in architectures for name in ARCHITECTURES},
-            "weights": weights,
-            "registry_uri": registry,
-            "overrides": overrides,
-        },
-        folder,
-    )
-    return write_summary(layout, architectures, registry or layout.registry)
+    arguments = {
+        "run_uri": layout.uri,
+        "source": source,
+        "path": path,
+        "films": films,
+        "limit": limit,
+        "from_year": from_year,
+        "to_year": to_year,
+        "imdb": imdb,
+        "label_set": label_set,
+        **{name: name in architectures for name in ARCHITECTURES},
+        "weights": weights,
+        "registry_uri": _absolute(registry),
+        "rollout_to": rollout_to,
+        "overrides": _HERE | overrides,
+    }
+    failure = None
+    try:
+        run_locally(training, arguments, folder)
+    except StepFailed as error:
+        if error.step not in _JUDGES:
+            raise
+        failure = error
+    return write_summary(layout, architectures, registry or layout.registry), failure
 
 
 def _absolute(path: str) -> str:
@@ -224,6 +249,8 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
         for baseline, values in entry["baselines"].items():
             table.add_row(baseline.replace("_", " "), *_cells(values))
         console.print(table)
+    for verdict in summary["verdicts"]:
+        console.print(verdict["sentence"], highlight=False)
     console.print(f"summary  {folder / 'summary.json'}", highlight=False, soft_wrap=True)
     console.print(f"bundles  {folder / 'bundles'}", highlight=False, soft_wrap=True)
     console.print(f"reports  {folder / 'reports'}", highlight=False, soft_wrap=True)

@@ -157,7 +157,8 @@ def tmdb_run(tmp_path_factory):
     from components.ingest.ingest import ingest
     from components.ingest.sources.folder import FolderSource
     from marquee.licences import TMDB
-    from marquee.registry import FileRegistry, Stage
+    from marquee.registry import Stage
+    from marquee.registry.files import FileRegistry
 
     run = tmp_path_factory.mktemp("run")
     terms = {"source": "tmdb", "licence": TMDB, "expires_at": "2931-01-01"}

@@ -13,7 +13,8 @@ import pytest
 from helpers import encode, noise_poster, row, write_folder
 
 from marquee.bundle import load
-from marquee.registry import FileRegistry, Stage
+from marquee.registry import Stage
+from marquee.registry.files import FileRegistry
 
 TINY = {
     "train.custom_cnn.height": 48,
@@ -96,6 +97,7 @@ def test_it_leaves_bundles_reports_and_a_registry(finished):
         "validate",
         "balance",
         *(f"{step}-{name}" for step in ("train", "evaluate") for name in ("custom_cnn", "vgg16")),
+        "gate",
     }
 
 

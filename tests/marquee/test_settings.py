@@ -4,8 +4,9 @@ import re
 import pytest
 from helpers import ROOT
 
+from components.rollout.policy import RolloutSettings
 from marquee.errors import UsageError
-from marquee.settings import Settings, load, parse_overrides
+from marquee.settings import Settings, build, load, parse_overrides
 
 
 @pytest.fixture(autouse=True)
@@ -67,4 +68,5 @@ def test_the_documented_file_is_valid(tmp_path):
     (tmp_path / "marquee.toml").write_text(text.partition("```toml\n")[2].partition("```")[0])
     documented = load()
     assert documented.train == {"seed": 0, "vgg16": {"epochs": 60}}
-    assert dataclasses.replace(documented, train={}) == Settings()
+    assert build(RolloutSettings, "rollout", documented.rollout) == RolloutSettings()
+    assert dataclasses.replace(documented, train={}, rollout={}) == Settings()

@@ -38,15 +38,26 @@ def _spec(package):
     return next(yaml.safe_load_all(package.read_text()))
 
 
-def _tasks(package):
+def _groups(package):
+    """The tasks of the pipeline itself, and of each group of it."""
     spec = _spec(package)
     dags = [spec["root"], *spec["components"].values()]
+    return [dag["dag"]["tasks"] for dag in dags if "dag" in dag]
+
+
+def _tasks(package):
     return {
         name: task
-        for dag in dags
-        for name, task in dag.get("dag", {}).get("tasks", {}).items()
-        if not name.startswith(("condition", "for-loop"))
+        for tasks in _groups(package)
+        for name, task in tasks.items()
+        if not name.startswith(("condition", "for-loop", "exit-handler"))
     }
+
+
+def _executors(package):
+    """What Kubernetes has to know of each."""
+    _, platform = yaml.safe_load_all(package.read_text())
+    return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
 
 def _policy(task):
@@ -63,9 +74,12 @@ def test_each_architecture_has_tasks_of_its_own_name(package):
         "balance",
         *(
             f"{step}-{architecture}"
-            for step in ("train", "evaluate", "register")
+            for step in ("train", "evaluate", "register", "skip")
             for architecture in ("custom-cnn", "vgg16")
         ),
+        "gate",
+        "rollout",
+        "notify",
     }
 
 
@@ -82,28 +96,55 @@ def test_every_task_has_the_policy_of_the_table(any_package):
 
 
 def test_steps_that_act_on_the_world_are_never_cached():
-    for step in ("plan-ingest", "ingest", "merge", "register", "score"):
-        assert not POLICIES[step].cache
+    acting = {"plan-ingest", "ingest", "merge", "register", "gate", "rollout", "notify", "score"}
+    assert {step for step, policy in POLICIES.items() if not policy.cache} == acting
 
 
 def test_slices_are_ingested_side_by_side_and_then_merged(package):
-    spec = _spec(package)
-    tasks = spec["root"]["dag"]["tasks"]
-    ((name, loop),) = ((k, task) for k, task in tasks.items() if "parameterIterator" in task)
+    ((tasks, name, loop),) = (
+        (tasks, name, task)
+        for tasks in _groups(package)
+        for name, task in tasks.items()
+        if "parameterIterator" in task
+    )
     assert loop["iteratorPolicy"]["parallelismLimit"] == SPANS_AT_A_TIME
     assert "plan-ingest" in str(loop["parameterIterator"])
     collected = tasks["merge"]["inputs"]["parameters"]["spans"]["taskOutputParameter"]
     assert collected["producerTask"] == name
 
 
-def test_the_token_comes_from_a_secret_that_need_not_be_there(package):
-    _, platform = yaml.safe_load_all(package.read_text())
-    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert set(executors) == {"exec-ingest", "exec-plan-ingest"}
-    for executor in executors.values():
-        (secret,) = executor["secretAsEnv"]
-        assert secret["optional"]
-        assert secret["keyToEnv"][0]["envVar"] == "TMDB_READ_ACCESS_TOKEN"
+SECRETS = {
+    "plan-ingest": ["TMDB_READ_ACCESS_TOKEN"],
+    "ingest": ["TMDB_READ_ACCESS_TOKEN"],
+    "register-custom-cnn": ["MARQUEE_SIGNING_KEY"],
+    "register-vgg16": ["MARQUEE_SIGNING_KEY"],
+    "gate": ["MARQUEE_SIGNING_KEY"],
+    "rollout": ["MARQUEE_SIGNING_KEY", "MARQUEE_TOKEN"],
+    "notify": ["MARQUEE_WEBHOOK"],
+}
+
+
+def test_secrets_go_to_the_steps_that_need_them_and_need_not_be_there(package):
+    found = {}
+    for name, executor in _executors(package).items():
+        secrets = executor["secretAsEnv"]
+        assert all(secret["optional"] for secret in secrets)
+        keys = [key["envVar"] for secret in secrets for key in secret["keyToEnv"]]
+        found[name.removeprefix("exec-")] = keys
+    assert found == SECRETS
+
+
+def test_people_are_told_however_the_run_ends(package):
+    """KFP runs the exit task after the group, whether that failed or not."""
+    (told,) = (tasks["notify"] for tasks in _groups(package) if "notify" in tasks)
+    assert told["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+
+
+def test_a_rollout_begins_only_after_the_gate_let_the_model_through(package):
+    (tasks,) = (tasks for tasks in _groups(package) if "gate" in tasks)
+    (condition,) = (t for t in tasks.values() if t["taskInfo"]["name"] == "if-rollout")
+    assert "gate" in condition["dependentTasks"]
+    assert "rollout_to" in condition["triggerPolicy"]["condition"]
 
 
 def test_a_cached_step_depends_on_what_it_reads(package):
