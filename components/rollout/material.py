@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
@@ -64,7 +65,8 @@ def _of_catalog(world: World, sources: Sources) -> list[Poster]:
     catalog = Catalog(sources.catalog)
     genres = world.stable.open().info.genres
     frame = catalog.frame([*_COLUMNS, *label_columns(genres)])
-    golden = _golden(frame.loc[label_matrix(frame, genres).any(axis=1)], world)
+    labelled = np.flatnonzero(label_matrix(frame, genres).any(axis=1))
+    golden = _golden(frame.iloc[labelled], world)
     films = frozenset(frame["film_id"])
     asked = _asked_for(sources.records, films) if sources.records else frozenset()
     recent = frame[frame["film_id"].isin(asked)].head(RECENT)
