@@ -8,8 +8,10 @@ properties of an object. Bundles lie in storage of their own (`$MARQUEE_MODELS`)
 artifact names the immutable URI.
 """
 
+import asyncio
 import json
 import os
+import threading
 import time
 import uuid
 import warnings
@@ -425,6 +427,7 @@ def _connect(url: str) -> Any:
                 parts.port or (443 if secure else 80),
                 author="marquee",
                 is_secure=secure,
+                async_runner=_own_loop(),
             )
         except Exception as error:  # the client raises whatever its HTTP library does
             raise InfrastructureError(
@@ -432,6 +435,17 @@ def _connect(url: str) -> Any:
                 remedy="check the address; a secure one wants a token, in the file that "
                 "KF_PIPELINES_SA_TOKEN_PATH names",
             ) from error
+
+
+def _own_loop() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Give what runs the client's coroutines: by itself it would change asyncio for everybody."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="model registry", daemon=True).start()
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    return run
 
 
 def _properties(item: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import uuid
 
@@ -379,3 +381,15 @@ def test_a_newer_document_is_refused(name, tmp_path):
     registry = FileRegistry(str(tmp_path))
     with pytest.raises(DataError, match="schema_version 99"):
         registry.versions() if name == "registry.json" else registry.tombstones()
+
+
+def test_kubeflows_client_leaves_asyncio_as_it_is(hub, tmp_path):
+    code = (
+        "import asyncio, sys; before = asyncio.Task, asyncio.run;"
+        "from marquee.registry.kubeflow import KubeflowRegistry;"
+        "found = KubeflowRegistry(*sys.argv[1:]).versions();"
+        "assert (asyncio.Task, asyncio.run) == before; print(found)"
+    )
+    command = [sys.executable, "-c", code, hub.url, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
