@@ -128,7 +128,7 @@ def test_another_run_on_other_posters_is_refused(finished, tmp_path):
 
 
 def test_sigterm_ends_the_step_too_and_the_run_resumes(tmp_path):
-    folder = drawn_folder(tmp_path / "in", 100)
+    folder = drawn_folder(tmp_path / "in", 300)
     out = tmp_path / "out"
     command = ["run", "--path", folder, "--arch", "custom_cnn", "--genres", "study4", "--out", out]
     command += [*settings(TINY), *settings({"ingest.part_rows": 5})]
@@ -141,11 +141,11 @@ def test_sigterm_ends_the_step_too_and_the_run_resumes(tmp_path):
     # The step keeps what it has, and ends.
     time.sleep(2)
     rows = json.loads((out / "catalog/catalog.json").read_text())["rows"]
-    assert rows < 100
+    assert rows < 300
     time.sleep(1)
     assert json.loads((out / "catalog/catalog.json").read_text())["rows"] == rows
     assert marquee(*command).returncode == 0
-    assert json.loads((out / "summary.json").read_text())["posters"] == 100
+    assert json.loads((out / "summary.json").read_text())["posters"] == 300
 
 
 def test_a_failed_gate_ends_the_run_with_its_exit_code(tmp_path):
