@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.memory import together
-from marquee.processes import family
+from marquee.processes import family, free_port
 
 ROOT = Path(__file__).parents[1]
 PREDICT = "/v1/models/poster-genre:predict"
@@ -138,9 +138,3 @@ def _allow_connections() -> None:
 def marquee(bundle: str, *options: str) -> list[str]:
     """Give the command of our own server."""
     return [sys.executable, "-m", "marquee", "serve", bundle, "--port", "{port}", *options]
-
-
-def free_port() -> int:
-    """Find a port of the loopback interface that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

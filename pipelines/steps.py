@@ -66,8 +66,6 @@ POLICIES: dict[str, Policy] = {
 
 _SIGNING, _PLACES = ("register", "gate", "rollout"), "marquee"
 """The steps that sign or verify, and the ConfigMap that tells them where things are."""
-_TOKEN_SECRET, _TOKEN_KEY = "marquee-token", "token"
-"""Holds the served models' access token."""
 
 
 def make_task(step: str, name: str = "", **arguments: typing.Any) -> dsl.PipelineTask:
@@ -89,23 +87,20 @@ def make_task(step: str, name: str = "", **arguments: typing.Any) -> dsl.Pipelin
     if step in _SIGNING:
         _add_places(task)
     if step == "rollout":
-        kubernetes.use_secret_as_env(
-            task,
-            secret_name=_TOKEN_SECRET,
-            secret_key_to_env={_TOKEN_KEY: "MARQUEE_TOKEN"},
-            optional=True,
-        )
+        _add_secret(task, "marquee-token", "token", "MARQUEE_TOKEN")
     return task
+
+
+def _add_secret(task: dsl.PipelineTask, secret: str, key: str, variable: str) -> None:
+    """Give a task a variable from a secret, if the namespace has that."""
+    kubernetes.use_secret_as_env(
+        task, secret_name=secret, secret_key_to_env={key: variable}, optional=True
+    )
 
 
 def _add_places(task: dsl.PipelineTask) -> None:
     """Give a task the signing key, and where things of the cluster are, as far as they exist."""
-    kubernetes.use_secret_as_env(
-        task,
-        secret_name="marquee-signing",
-        secret_key_to_env={"key.pem": "MARQUEE_SIGNING_KEY"},
-        optional=True,
-    )
+    _add_secret(task, "marquee-signing", "key.pem", "MARQUEE_SIGNING_KEY")
     kubernetes.use_config_map_as_env(
         task,
         config_map_name=_PLACES,
@@ -125,12 +120,7 @@ def add_tmdb_token(task: dsl.PipelineTask) -> None:
     Args:
         task: A task that calls TMDB.
     """
-    kubernetes.use_secret_as_env(
-        task,
-        secret_name="marquee-tmdb",
-        secret_key_to_env={"read-access-token": "TMDB_READ_ACCESS_TOKEN"},
-        optional=True,
-    )
+    _add_secret(task, "marquee-tmdb", "read-access-token", "TMDB_READ_ACCESS_TOKEN")
 
 
 def add_webhook(task: dsl.PipelineTask) -> None:
@@ -139,12 +129,7 @@ def add_webhook(task: dsl.PipelineTask) -> None:
     Args:
         task: A task that tells people how a run ended.
     """
-    kubernetes.use_secret_as_env(
-        task,
-        secret_name="marquee-webhook",
-        secret_key_to_env={"url": "MARQUEE_WEBHOOK"},
-        optional=True,
-    )
+    _add_secret(task, "marquee-webhook", "url", "MARQUEE_WEBHOOK")
 
 
 def _component(policy: Policy, name: str) -> typing.Any:

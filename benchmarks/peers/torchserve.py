@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.model import BATCH, BATCH_SECONDS, PORT, PosterModel
-from benchmarks.running import ROOT, free_port
+from benchmarks.running import ROOT
+from marquee.processes import free_port
 
 _model = cache(PosterModel)
 

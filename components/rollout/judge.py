@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from components.rollout.evidence import BINS, Answers, Latencies, Side, Sighting, Traffic
 from components.rollout.policy import Policy
-from components.rollout.sequential import Bets, sequential_check
+from components.rollout.sequential import Bets, outcome_of, sequential_check
 from marquee.verdict import Check, Outcome, Verdict
 
 _BLOCK = 30
@@ -379,9 +379,7 @@ def _unsure(stable: Answers, canary: Answers, policy: Policy, alpha: float) -> C
     deviation = float(np.sqrt((smoothed * (1 - smoothed) / counts).sum()))
     grown = float(shares[1] - shares[0])
     low = grown - float(norm.ppf(1 - alpha)) * deviation
-    outcome = Outcome.PASSED
-    if grown > policy.unsure_shift:
-        outcome = Outcome.FAILED if low > policy.unsure_shift else Outcome.INCONCLUSIVE
+    outcome = outcome_of(grown, low, policy.unsure_shift)
     return Check(
         name="unsure answers",
         outcome=outcome,

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import beta, norm
 
 from components.rollout.policy import Policy
-from components.rollout.sequential import Bets, sequential_check
+from components.rollout.sequential import Bets, outcome_of, sequential_check
 from marquee.errors import MarqueeError, Stopped
 from marquee.verdict import Check, Outcome, Verdict
 
@@ -159,9 +159,7 @@ def _brier(pairs: Sequence[Pair], policy: Policy) -> Check:
     worse = np.array([_squared(pair, pair.canary) - _squared(pair, pair.stable) for pair in pairs])
     deviation = worse.std(ddof=1) / np.sqrt(len(worse)) if len(worse) > 1 else np.inf
     mean, low = worse.mean(), worse.mean() - norm.ppf(1 - policy.false_alarm) * deviation
-    outcome = Outcome.PASSED
-    if mean > policy.brier_loss:
-        outcome = Outcome.FAILED if low > policy.brier_loss else Outcome.INCONCLUSIVE
+    outcome = outcome_of(float(mean), float(low), policy.brier_loss)
     return Check(
         name="replay: labels",
         outcome=outcome,

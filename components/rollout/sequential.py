@@ -64,6 +64,19 @@ class Bets:
         return float(np.mean(np.exp(self.logs)) + 1 / (self.looks + 1))
 
 
+def outcome_of(value: float, low: float, limit: float) -> Outcome:
+    """Tell what an estimate says of a limit that the true value must not exceed.
+
+    Args:
+        value: The estimate.
+        low: Its lower bound.
+        limit: What is asked.
+    """
+    if value <= limit:
+        return Outcome.PASSED
+    return Outcome.FAILED if low > limit else Outcome.INCONCLUSIVE
+
+
 def sequential_check(
     name: str, e_value: float, false_alarm: float, *, measured: str, bound: str, remedy: str
 ) -> Check:

@@ -58,8 +58,16 @@ class Model:
             DataError: It is missing, damaged, or its signature does not count.
         """
         bundle = load(self.uri, self.version)
-        signing.check(bundle, self.uri, required=self.signed)
+        self.check_signature(bundle)
         return bundle
+
+    def check_signature(self, bundle: Bundle) -> None:
+        """Verify the signature of its bundle.
+
+        Raises:
+            Untrusted: It does not count.
+        """
+        signing.check(bundle, self.uri, required=self.signed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ def validate(world: World) -> Verdict:
     checks = [_check("sums", lambda: found.append(load(canary.uri, canary.version)))]
     if found:
         bundle = found[0]
-        checks.append(_check("signature", canary.open))
+        checks.append(_check("signature", lambda: canary.check_signature(bundle)))
         checks.append(_check("genres", lambda: _same_genres(bundle, world.stable)))
         checks.append(_check("computes", lambda: _compute(bundle)))
     return Verdict(gate="canary", subject=canary.version[:12], checks=tuple(checks))

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from rich.console import Console
 from marquee.cli.predict import add_prediction, prediction_table
 from marquee.cli.run import print_summary, run_pipeline
 from marquee.errors import InfrastructureError, UsageError
+from marquee.processes import free_port
 from marquee.step import StepFailed
 
 _MARK = ".marquee-demo"
@@ -108,9 +108,7 @@ def _empty(folder: Path) -> None:
 @contextlib.contextmanager
 def _server(bundle: Path, out: Path) -> Iterator[str]:
     """Serve a bundle by `marquee serve`, as a person would, and stop it afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "marquee", "serve", str(bundle), "--port", str(port)]
     command += ["--records", str(out / "records")]
     with (out / "serve.log").open("w") as log:

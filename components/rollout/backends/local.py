@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -36,6 +35,7 @@ from components.rollout.replay import Ask
 from components.rollout.state import Model, State, World
 from marquee import storage
 from marquee.errors import DataError, InfrastructureError, UsageError
+from marquee.processes import free_port
 from marquee.records import REPLAY_CLIENT, RecordReader
 from marquee.storage import Conflict
 
@@ -246,8 +246,8 @@ class LocalBackend:
         models = [model for model in (world.stable, world.canary) if model]
         ports = {model.version: _port(old, model) for model in models}
         layout = Layout(
-            port=old.port or self._port or _free_port(),
-            control=old.control or _free_port(),
+            port=old.port or self._port or free_port(),
+            control=old.control or free_port(),
             stable=world.stable,
             canary=world.canary,
             percent=world.percent,
@@ -400,14 +400,7 @@ def _mark(version: str, port: int) -> str:
 
 
 def _port(layout: Layout, model: Model) -> int:
-    return layout.ports.get(model.version) or _free_port()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    return layout.ports.get(model.version) or free_port()
 
 
 def _is_ready(port: int) -> bool:
