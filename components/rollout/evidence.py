@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-BOUNDS_MS: NDArray[np.float64] = np.round(np.geomspace(1.0, 60_000.0, 64), 3)
+BOUNDS_MS: NDArray[np.float64] = np.round(np.geomspace(0.1, 60_000.0, 77), 3)
 """Upper ends of the latency histogram's bins, in ms: 19 % apart; a last bin takes the rest."""
 BINS = 20
 """Bins of a histogram of probabilities, 0.05 wide each."""

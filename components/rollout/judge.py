@@ -118,14 +118,14 @@ class Evidence:
         canary = self.block.canary.traffic.latencies
         if min(canary.total, stable.total) < _BLOCK:
             return self
-        slow = canary.quantile(0.5) > _allowed(stable.quantile(0.5), policy)
+        slow = canary.quantile(0.5) > policy.allowed_latency(stable.quantile(0.5))
         return replace(self, block=Sighting())._bet("p50", int(slow), 1, _CHANCES["p50"])
 
     def _count_long(self, policy: Policy) -> Self:
         usual = self.compared.stable.traffic.latencies
         if self.tail.total < _TAIL or usual.total < _TAIL:
             return self
-        long = self.tail.above(_allowed(usual.quantile(0.99), policy))
+        long = self.tail.above(policy.allowed_latency(usual.quantile(0.99)))
         slow = long > _TAIL_SHARE * self.tail.total
         return replace(self, tail=Latencies())._bet("p99", int(slow), 1, _CHANCES["p99"])
 
@@ -193,11 +193,6 @@ class Evidence:
             bets=bets,
             alone=document["alone"],
         )
-
-
-def _allowed(stable_ms: float, policy: Policy) -> float:
-    """Give how long the canary may take where the stable model takes so long."""
-    return max(policy.latency_ratio * stable_ms, policy.latency_ms)
 
 
 def judge(evidence: Evidence, policy: Policy, subject: str) -> Verdict:
@@ -272,17 +267,16 @@ def _latency(evidence: Evidence, policy: Policy, name: str, share: float) -> Che
             remedy="send both traffic; on a cluster, see that Prometheus has the histogram",
         )
     canary, stable = (times.quantile(share) for times in (canary_times, stable_times))
-    allowed = f", or {policy.latency_ms:g} ms" if policy.latency_ms else ""
     check = sequential_check(
         f"latency {name}",
         evidence.e_value(name),
         policy.false_alarm,
         measured=f"{canary:.1f} ms, stable {stable:.1f} ms",
-        bound=f"at most {policy.latency_ratio:g} times the stable model's{allowed}",
+        bound=policy.latency_bound,
         remedy=_SLOW_REMEDY,
     )
     enough = name == "p50" or min(canary_times.total, stable_times.total) >= _ENOUGH_FOR_P99
-    if check.holds and enough and canary > _allowed(stable, policy):
+    if check.holds and enough and canary > policy.allowed_latency(stable):
         return replace(check, outcome=Outcome.INCONCLUSIVE, remedy=_SLOW_REMEDY)
     return check
 

@@ -51,8 +51,9 @@ class Policy:
     """How many times the stable model's error rate the canary's may be."""
     latency_ratio: float = 1.5
     """How many times the stable model's p50 and p99 the canary's may be."""
-    latency_ms: float = 0.0
-    """Latencies up to this are good whatever the stable model's are; 0 for none."""
+    latency_slack_ms: float = 1.0
+    """By how much they may be longer whatever the ratio: a canary with little traffic has cold
+    caches, which tells of a model that answers within a ms or two."""
     probability_shift: float = 0.15
     """How far a genre's distribution of probabilities may move (Wasserstein-1 distance)."""
     unsure_shift: float = 0.15
@@ -96,6 +97,16 @@ class Policy:
         for name, low, high in _RANGES:
             check_range(f"policy.{name}", getattr(self, name), low, high)
 
+    def allowed_latency(self, stable_ms: float) -> float:
+        """Give how many ms a canary may take where the stable model takes so many."""
+        return max(self.latency_ratio * stable_ms, stable_ms + self.latency_slack_ms)
+
+    @property
+    def latency_bound(self) -> str:
+        """What is asked of a canary's latencies, in words."""
+        slack = f", or {self.latency_slack_ms:g} ms more" if self.latency_slack_ms else ""
+        return f"at most {self.latency_ratio:g} times the stable model's{slack}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutSettings(Policy):
@@ -123,7 +134,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("error_rate", 0.000_1, 0.5),
     ("error_ratio", 1, 100),
     ("latency_ratio", 1, 100),
-    ("latency_ms", 0, 60_000),
+    ("latency_slack_ms", 0, 60_000),
     ("probability_shift", 0.01, 1),
     ("unsure_shift", 0.01, 1),
     ("agreement", 0, 1),

@@ -117,17 +117,15 @@ def _errors(pairs: Sequence[Pair], policy: Policy) -> Check:
 
 def _latency(pairs: Sequence[Pair], policy: Policy) -> Check:
     """Compare medians; each pair is a trial, as both models were asked within the same moment."""
-    times = np.array(
-        [(p.stable.milliseconds, p.canary.milliseconds) for p in pairs if p.answered]
-    ).reshape(-1, 2)
-    slow = times[:, 1] > np.maximum(policy.latency_ratio * times[:, 0], policy.latency_ms)
-    stable, canary = np.median(times, axis=0) if len(times) else (0.0, 0.0)
+    times = [(p.stable.milliseconds, p.canary.milliseconds) for p in pairs if p.answered]
+    slow = sum(canary > policy.allowed_latency(stable) for stable, canary in times)
+    stable, canary = np.median(times, axis=0) if times else (0.0, 0.0)
     return sequential_check(
         "replay: latency p50",
-        Bets().see(int(slow.sum()), len(slow), 0.5).value,
+        Bets().see(slow, len(times), 0.5).value,
         policy.false_alarm,
         measured=f"{canary:.1f} ms, stable {stable:.1f} ms",
-        bound=f"at most {policy.latency_ratio:g} times the stable model's",
+        bound=policy.latency_bound,
         remedy="compare what the two models and their pods take",
     )
 

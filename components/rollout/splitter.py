@@ -55,7 +55,8 @@ global
 defaults
     mode http
     log global
-    log-format "%s %ST %Ta %rc"
+    # HAProxy's own timers count whole ms, of which a quick model takes one or two.
+    log-format "%s %ST %[date(0,us),sub(txn.begun)] %rc"
     # A request that reached no server may go to another one; one that did is never sent twice.
     retries 2
     option redispatch 1
@@ -65,6 +66,7 @@ defaults
     timeout http-keep-alive 60s
 frontend users
     bind 127.0.0.1:{port}
+    http-request set-var(txn.begun) date(0,us)
     default_backend models
 backend models
     balance roundrobin
@@ -180,19 +182,26 @@ class AsyncioPlane:
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         # A slow upload must not hold on to a server that has no traffic any more when it is whole.
         body = await request.read()
-        try:
-            return await self._answer(request, body)
-        except aiohttp.ClientConnectorError:
-            # It has not reached the server, which may have ended just now: another may get it.
-            return await self._answer(request, body, is_last=True)
-
-    async def _answer(
-        self, request: web.Request, body: bytes, is_last: bool = False
-    ) -> web.StreamResponse:
         routes = self._routes
         if routes is None:
             return web.json_response({"error": "nothing is served yet"}, status=503)
         canary = bool(routes.canary) and random.uniform(0, 100) < routes.percent
+        try:
+            return await self._answer(request, body, routes, canary)
+        except aiohttp.ClientConnectorError:
+            # It has not reached the server, which may have ended just now: another one gets it.
+            routes = self._routes or routes
+            other = bool(routes.canary) and not canary
+            return await self._answer(request, body, routes, other, is_last=True)
+
+    async def _answer(
+        self,
+        request: web.Request,
+        body: bytes,
+        routes: Routes,
+        canary: bool,
+        is_last: bool = False,
+    ) -> web.StreamResponse:
         start = time.perf_counter()
         response: web.StreamResponse
         try:
@@ -308,7 +317,7 @@ class HaproxyPlane:
 
 
 class _LogReader(asyncio.DatagramProtocol):
-    """Counts the lines that HAProxy logs: server, status, milliseconds and retries.
+    """Counts the lines that HAProxy logs: server, status, microseconds and retries.
 
     A request that another server had to answer was refused by the first one: `+` says so.
     """
@@ -317,11 +326,11 @@ class _LogReader(asyncio.DatagramProtocol):
         self._tally = tally
 
     def datagram_received(self, data: bytes, addr: object) -> None:
-        server, status, milliseconds, retries = data.decode().split()[-4:]
+        server, status, microseconds, retries = data.decode().split()[-4:]
         if server in ("stable", "canary"):
             canary = server == "canary"
             failed = int(status) >= 500 or int(status) < 0
-            self._tally.count(canary, failed, float(milliseconds))
+            self._tally.count(canary, failed, float(microseconds) / 1000)
             if retries.startswith("+"):
                 self._tally.count(not canary, True, 0.0)
 

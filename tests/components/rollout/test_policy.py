@@ -57,3 +57,10 @@ def test_a_missing_file_is_named(tmp_path):
 def test_whole_numbers_may_come_as_floats():
     """KFP makes floats of the numbers in a dict."""
     assert Policy(steps=[5.0, 100.0]).steps == [5, 100]
+
+
+@pytest.mark.parametrize(
+    ("stable_ms", "slack", "allowed"), [(1.0, 1.0, 2.0), (10.0, 1.0, 15.0), (1.0, 0.0, 1.5)]
+)
+def test_a_quick_model_has_some_slack(stable_ms, slack, allowed):
+    assert Policy(latency_slack_ms=slack).allowed_latency(stable_ms) == allowed
