@@ -27,7 +27,7 @@ from benchmarks.running import marquee, running
 from benchmarks.simulated_rollout import Defect, Recording, SimulatedBackend, golden, milder
 from components.rollout.controller import Controller
 from components.rollout.policy import Policy
-from components.rollout.state import Model, World
+from components.rollout.state import Model, State, World
 from components.rollout.state import Phase as RolloutPhase
 from components.rollout.validate import validate
 from marquee.bundle import Bundle
@@ -105,7 +105,8 @@ class Ended:
     """How a rollout ended."""
 
     promoted: bool
-    reason: str
+    blamed: str
+    """The check that failed first; nothing if none did."""
     hours: float
     requests: int
     """All users sent until the rollout ended."""
@@ -143,11 +144,17 @@ def roll_out(recording: Recording, defect: Defect, replays: bool, seed: int) -> 
     state = controller.run()
     return Ended(
         promoted=state.phase is RolloutPhase.PROMOTED,
-        reason=state.reason,
+        blamed=_blamed(state),
         hours=backend.now / 3600,
         requests=backend.requests,
         exposed=backend.exposed,
     )
+
+
+def _blamed(state: State) -> str:
+    checks = state.judged.verdict["checks"] if state.judged and state.judged.verdict else []
+    failed = (check["name"] for check in checks if check["outcome"] == Outcome.FAILED)
+    return next(failed, "")
 
 
 def roll_out_many(
@@ -189,13 +196,13 @@ def _exposure(rollouts: Sequence[Ended]) -> float:
 
 def _row(name: str, ended: Sequence[Ended]) -> list[str]:
     back = [item for item in ended if not item.promoted]
-    reasons = sorted({item.reason.partition(": ")[2].partition(":")[0] for item in back})
+    blamed = sorted({item.blamed or "none" for item in back})
     return [
         name,
         f"{len(back) / len(ended):.1%}",
         f"{_exposure(ended):.1%}",
         f"{median(item.hours for item in ended) * 60:.0f}",
-        ", ".join(filter(None, reasons)),
+        ", ".join(blamed),
     ]
 
 

@@ -245,7 +245,7 @@ def milder(defect: Defect, share: float) -> Defect:
     """Give a defect that only a share of the answers has."""
     return replace(
         defect,
-        name=f"{share:.0%} {defect.name}",
+        name=f"{defect.name} x {share:g}",
         errors=defect.errors * share,
         slower=1 + (defect.slower - 1) * share,
         share=share,
