@@ -3,11 +3,13 @@
 import os
 import threading
 import time
+from collections import Counter
 
 import pytest
 from api_server import MODE, running_api_server
 from bundles import tiny_bundle
 from crds import FOLDER, problem_of
+from helpers import encode, noise_poster
 from real_cluster import real_namespace
 
 from components.rollout.backends import Request, cluster
@@ -18,7 +20,9 @@ from components.rollout.backends.kserve import KServeBackend
 from components.rollout.backends.local import LocalBackend
 from components.rollout.evidence import Answers, Side, Traffic
 from components.rollout.policy import Policy
+from components.rollout.replay import Poster
 from components.rollout.state import Model, Phase, State, World
+from marquee.client import Client
 from marquee.errors import InfrastructureError, UsageError
 from marquee.storage import Conflict
 
@@ -192,6 +196,31 @@ def test_processes_keep_the_contract(tmp_path):
         contract(backend, stable, canary)
     finally:
         backend.stop()
+
+
+@pytest.mark.slow
+def test_both_processes_can_be_asked_and_what_users_send_is_counted(tmp_path):
+    one, two = (tiny_bundle(tmp_path / name, seed=n) for n, name in enumerate(("one", "two")))
+    stable, canary = (Model(version=b.version, uri=str(b.folder)) for b in (one, two))
+    backend = LocalBackend(tmp_path / "deployment")
+    poster = Poster(poster_id="p", data=encode(noise_poster(1, 92, 138)), genres=None)
+    try:
+        settle(backend, World(stable=stable), {})
+        settle(backend, World(stable=stable, canary=canary, percent=50), {})
+        said = [backend.ask(canary=side)(poster) for side in (False, True)]
+        assert said[0].keys() == said[1].keys() == set(one.info.genres)
+        assert said[0] != said[1]
+        begun = time.time() - 1
+        answers = [Client(backend.url).ask([poster.data])[0] for _ in range(20)]
+        shares = Counter(answer["model_version"] for answer in answers)
+        time.sleep(1.5)
+        seen = backend.sighting(begun, time.time())
+    finally:
+        backend.stop()
+    # What was asked of a model itself is no user's.
+    for side, version in ((seen.stable, one.version), (seen.canary, two.version)):
+        assert (side.traffic.requests, side.traffic.errors) == (shares[version], 0)
+        assert side.traffic.latencies.total == shares[version] > 0
 
 
 def test_a_rehearsal_is_checked_and_changes_nothing(kserve, api):
