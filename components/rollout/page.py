@@ -3,14 +3,17 @@
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from components.rollout.judge import judge
 from components.rollout.state import Event, Phase, State
-from marquee.report import Banner, Block, Checks, Table, Tiles, render
+from marquee.report import Banner, Block, Checks, Lines, Table, Tiles, ToDo, render
 from marquee.verdict import Check, Outcome, Verdict
 
 _WORDS = {Phase.PROMOTED: "passed", Phase.ROLLED_BACK: "failed"}
+_LONG_SECONDS = 600
+"""Longer rollouts are drawn in minutes."""
 
 
 def rollout_page(state: State) -> str:
@@ -25,9 +28,17 @@ def rollout_page(state: State) -> str:
     blocks: list[Block] = [
         Banner(outcome=_WORDS.get(state.phase, "note"), sentence=sentence(state)),
         _tiles(state),
+        _share(state),
         _timeline(state),
     ]
-    blocks += [_numbers(event, state) for event in state.timeline if event.verdict]
+    verdict = outlook(state)
+    if verdict and not all(check.holds for check in verdict.checks):
+        blocks.insert(1, ToDo.of(verdict))
+    blocks += [
+        _numbers(before, event, state)
+        for before, event in pairwise(state.timeline)
+        if event.verdict
+    ]
     return render("Rollout", state.subject, blocks)
 
 
@@ -115,10 +126,33 @@ def _timeline(state: State) -> Table:
     )
 
 
-def _numbers(event: Event, state: State) -> Checks:
+def _share(state: State) -> Lines:
+    """Draw the canary's share of the traffic, which changes at once."""
+    long = state.timeline[-1].time - state.started > _LONG_SECONDS
+    unit = 60 if long else 1
+    corners = [
+        ((after.time - state.started) / unit, share)
+        for before, after in pairwise([state.timeline[0], *state.timeline])
+        for share in (before.percent, after.percent)
+    ]
+    return Lines(
+        title="The canary's share of the traffic",
+        x_label="minutes" if long else "seconds",
+        y_label="%",
+        x=[moment for moment, _ in corners],
+        series={"% of the requests": [share for _, share in corners]},
+    )
+
+
+def _numbers(before: Event, event: Event, state: State) -> Checks:
+    """Show a verdict, under what was judged: the phase that it ended."""
     verdict = _verdict(event, state)
+    judged = f"{before.percent} %" if before.phase == Phase.STEP else before.phase
     after = _duration(event.time - state.started)
-    return Checks(title=f"After {after}: {verdict.outcome}", groups={"": list(verdict.checks)})
+    return Checks(
+        title=f"{judged.capitalize()}: {verdict.outcome} after {after}",
+        groups={"": list(verdict.checks)},
+    )
 
 
 def _time(moment: float) -> str:

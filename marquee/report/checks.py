@@ -52,6 +52,11 @@ class Checks:
     note: str = ""
     kind: str = "checks"
 
+    @property
+    def graded(self) -> bool:
+        """Whether some checks are more severe than others."""
+        return len({check.severity for checks in self.groups.values() for check in checks}) > 1
+
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """Give the groups for the template."""
         return {
