@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
@@ -40,13 +40,35 @@ class Contestant:
         return decide(self.probabilities, self.engine.bundle.info.thresholds)[0]
 
 
+@dataclass(frozen=True)
+class Gain:
+    """How much higher a figure of the challenger is."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """What came of holding a challenger against the champion."""
+
+    verdict: Verdict
+    gains: Mapping[str, Gain] = field(default_factory=dict)
+    """Of macro mAP, of genres' average precision, and of macro mAP in eras, by name; empty if the
+    two were not compared."""
+
+
 def compare(
     challenger: Engine,
     champion: Engine,
     catalog: Catalog,
     posters: Posters,
     settings: GateSettings,
-) -> Verdict:
+) -> Contest:
     """Hold a challenger against the champion on the challenger's test posters.
 
     Posters that trained the champion are left out: it would know them by heart.
@@ -71,15 +93,18 @@ def compare(
     rows = _unseen(posters.frame, champion)
     subject = f"{challenger.bundle.version[:12]} beside {champion.bundle.version[:12]}"
     if len(rows) < settings.min_posters:
-        return Verdict(gate="quality", subject=subject, checks=(_too_few(len(rows), settings),))
+        too_few = Verdict(gate="quality", subject=subject, checks=(_too_few(len(rows), settings),))
+        return Contest(verdict=too_few)
     frame = posters.frame.iloc[rows].reset_index(drop=True)
     new, old = (
         Contestant(engine=engine, probabilities=predict_posters(engine, catalog, frame))
         for engine in (challenger, champion)
     )
-    labels = posters.labels[rows]
-    checks = judge_contest(new, old, labels, frame, settings)
-    return Verdict(gate="quality", subject=subject, checks=(*checks, _latency(new, old, settings)))
+    checks, gains = judge_contest(new, old, posters.labels[rows], frame, settings)
+    checks.append(_latency(new, old, settings))
+    return Contest(
+        verdict=Verdict(gate="quality", subject=subject, checks=tuple(checks)), gains=gains
+    )
 
 
 def _unseen(frame: pd.DataFrame, champion: Engine) -> NDArray[np.int64]:
@@ -106,7 +131,7 @@ def judge_contest(
     labels: NDArray[np.int8],
     frame: pd.DataFrame,
     settings: GateSettings,
-) -> Iterator[Check]:
+) -> tuple[list[Check], dict[str, Gain]]:
     """Compare what two models say of the same posters.
 
     Args:
@@ -116,36 +141,21 @@ def judge_contest(
         frame: Their `film_id` and `era` [N].
         settings: What is asked.
 
-    Yields:
-        Checks; an interval is that of a paired bootstrap by film.
+    Returns:
+        Checks, and the gains behind them, with intervals of a paired bootstrap by film.
     """
     films = pd.factorize(frame["film_id"])[0]
     gained = _gained(new, old, labels, films)
-    yield _better(gained["macro_map"], settings)
-    genres = new.engine.bundle.info.genres
-    many = {g for g, n in zip(genres, labels.sum(axis=0), strict=True) if n >= settings.min_posters}
-    yield _floor(
-        "genres",
-        {genre: gained[f"ap/{genre}"] for genre in genres if genre in many},
-        settings.genre_drop,
-        "average precision",
-    )
-    yield _floor(
-        "eras", dict(_by_era(new, old, labels, frame, settings)), settings.era_drop, "macro mAP"
-    )
-    yield _calibration(new, old, labels, settings)
-
-
-@dataclass(frozen=True)
-class Gain:
-    """How much higher a figure of the challenger is."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+    counts = zip(new.engine.bundle.info.genres, labels.sum(axis=0), strict=True)
+    genres = {g: gained[f"ap/{g}"] for g, count in counts if count >= settings.min_posters}
+    eras = dict(_by_era(new, old, labels, frame, settings))
+    checks = [
+        _better(gained["macro_map"], settings),
+        _floor("genres", genres, settings.genre_drop, "average precision"),
+        _floor("eras", eras, settings.era_drop, "macro mAP"),
+        _calibration(new, old, labels, settings),
+    ]
+    return checks, {"macro mAP": gained["macro_map"], **genres, **eras}
 
 
 def _gained(
@@ -181,7 +191,7 @@ def _better(gain: Gain, settings: GateSettings) -> Check:
         name="macro mAP",
         outcome=outcome,
         measured=f"gains {gain}",
-        bound=f"more than {-settings.margin:g}",
+        bound=f"more than {0 - settings.margin:g}",
         remedy=remedies[outcome],
     )
 

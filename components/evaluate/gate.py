@@ -4,12 +4,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.evaluate.compare import compare
+from components.evaluate.compare import Contest, Gain, compare
 from components.evaluate.posters import read_posters
 from marquee.catalog import Catalog
 from marquee.engine import Engine
 from marquee.errors import UsageError
 from marquee.registry import ModelVersion, open_bundle, open_registry
+from marquee.report import Intervals, render_verdict
 from marquee.run_layout import RunLayout
 from marquee.settings import load as load_settings
 from marquee.split import SplitPlan
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 def choose(
     layout: RunLayout, registry_uri: str, versions: Sequence[str], overrides: Mapping[str, Any]
-) -> tuple[str, Verdict]:
+) -> tuple[str, Contest]:
     """Choose the challenger, and hold it against the champion of its label set.
 
     The challenger is the version that scored best on the validation split: the test split is for
@@ -33,7 +34,7 @@ def choose(
         overrides: Settings by dotted name.
 
     Returns:
-        The challenger's version, and the verdict.
+        The challenger's version, and what came of it.
 
     Raises:
         UsageError: There is no version.
@@ -50,18 +51,43 @@ def choose(
         return chosen, _first(chosen, champion)
     settings = load_settings(overrides)
     catalog, plan = Catalog(layout.catalog), SplitPlan.read(layout.split, ("poster_id", "split"))
-    verdict = compare(
+    contest = compare(
         Engine(challenger),
         Engine(open_bundle(champion)),
         catalog,
         read_posters(catalog, plan),
         settings.gate,
     )
-    logger.info("gate: %s", verdict.sentence())
-    return chosen, verdict
+    logger.info("gate: %s", contest.verdict.sentence())
+    return chosen, contest
 
 
-def _first(chosen: str, champion: ModelVersion | None) -> Verdict:
+def _first(chosen: str, champion: ModelVersion | None) -> Contest:
     said = "there is none yet" if champion is None else "it is the champion itself"
     check = Check(name="champion", outcome=Outcome.PASSED, measured=said, bound="better than it")
-    return Verdict(gate="quality", subject=chosen[:12], checks=(check,))
+    return Contest(verdict=Verdict(gate="quality", subject=chosen[:12], checks=(check,)))
+
+
+def gate_page(contest: Contest) -> str:
+    """Render what came of a contest.
+
+    Args:
+        contest: What the gate found.
+
+    Returns:
+        HTML that stands alone.
+    """
+    return render_verdict(contest.verdict, [_gains(contest.gains)] if contest.gains else [])
+
+
+def _gains(gains: Mapping[str, Gain]) -> Intervals:
+    panel = "how much better than the champion"
+    return Intervals(
+        title="Where is it better?",
+        rows=[name.replace("_", " ") for name in gains],
+        panels={panel: [(gain.value, gain.low, gain.high) for gain in gains.values()]},
+        reference={panel: [0.0] * len(gains)},
+        reference_name="the champion",
+        note="Macro mAP; below it the average precision of genres, and the macro mAP in eras, of "
+        "which there are enough test posters. Intervals: a paired bootstrap over films.",
+    )

@@ -14,12 +14,11 @@ def gate(
 ) -> str:  # fmt: skip
     """Hold the best of the new models against the champion; give its version."""
     from components.evaluate import gate
-    from marquee import report as pages
     from marquee import step, storage
 
     with step.step("gate", run_uri) as layout:
-        chosen, verdict = gate.choose(layout, registry_uri, (custom_cnn, vgg16), overrides)
-        storage.write_text(layout.gate, verdict.to_json())
-        layout.write_page("gate", pages.render_verdict(verdict), report.path)
-        verdict.raise_unless_passed()
+        chosen, contest = gate.choose(layout, registry_uri, (custom_cnn, vgg16), overrides)
+        storage.write_text(layout.gate, contest.verdict.to_json())
+        layout.write_page("gate", gate.gate_page(contest), report.path)
+        contest.verdict.raise_unless_passed()
     return chosen

@@ -41,7 +41,7 @@ def list_(registry: str = _REGISTRY, as_json: bool = _JSON) -> None:
             item.label_set,
             item.architecture,
             "" if score is None else f"{score:.3f}",
-            item.registered_at,
+            f"{item.registered_at:.10}",
         )
     Console().print(table)
 

@@ -155,11 +155,12 @@ def render(title: str, subtitle: str, blocks: Sequence[Block], footer: Sequence[
     return page
 
 
-def render_verdict(verdict: Verdict) -> str:
+def render_verdict(verdict: Verdict, pictures: Sequence[Block] = ()) -> str:
     """Render a gate's verdict.
 
     Args:
         verdict: What the gate said.
+        pictures: What to show besides the checks.
 
     Returns:
         HTML that stands alone.
@@ -168,7 +169,7 @@ def render_verdict(verdict: Verdict) -> str:
     todo = ToDo.of(verdict)
     if todo.checks:
         blocks.append(todo)
-    blocks.append(Checks(title="Checks", groups={"": verdict.checks}))
+    blocks += [*pictures, Checks(title="Checks", groups={"": verdict.checks})]
     return render(f"{verdict.gate.capitalize()} gate", verdict.subject, blocks)
 
 

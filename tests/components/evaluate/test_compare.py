@@ -55,7 +55,7 @@ def verdict(engine, test_set, ours, theirs, settings=None, seeds=(1, 2)):
         contestant(engine, labels, skill, seed)
         for skill, seed in zip((ours, theirs), seeds, strict=True)
     )
-    checks = judge_contest(new, old, labels, frame, settings or GateSettings())
+    checks, _ = judge_contest(new, old, labels, frame, settings or GateSettings())
     return Verdict(gate="quality", subject="v", checks=tuple(checks))
 
 
@@ -98,9 +98,10 @@ def test_a_genre_that_falls_is_named(engine, test_set):
     labels, frame = test_set
     new, old = contestant(engine, labels, 4.0, 1), contestant(engine, labels, 2.5, 2)
     new = spoilt(new, np.arange(POSTERS), 1)
-    checks = list(judge_contest(new, old, labels, frame, GateSettings()))
+    checks, gains = judge_contest(new, old, labels, frame, GateSettings())
     (floor,) = (check for check in checks if check.name == "average precision of genres")
     assert (floor.outcome, floor.blame) == (Outcome.FAILED, (engine.bundle.info.genres[1],))
+    assert gains[engine.bundle.info.genres[1]].high < min(-0.1, gains["macro mAP"].low)
 
 
 def test_an_era_that_falls_is_named(engine, test_set):
@@ -109,9 +110,10 @@ def test_an_era_that_falls_is_named(engine, test_set):
     rows = np.flatnonzero(frame["era"] == "digital")
     for genre in range(labels.shape[1]):
         new = spoilt(new, rows, genre)
-    checks = list(judge_contest(new, old, labels, frame, GateSettings()))
+    checks, gains = judge_contest(new, old, labels, frame, GateSettings())
     (floor,) = (check for check in checks if check.name == "macro mAP of eras")
     assert (floor.outcome, floor.blame) == (Outcome.FAILED, ("digital",))
+    assert gains["digital"].high < -0.1 < 0 < gains["current"].low
 
 
 def test_a_slice_with_few_posters_is_not_judged(engine, test_set):
@@ -125,7 +127,7 @@ def test_a_challenger_that_is_too_sure_of_itself_fails(engine, test_set):
     labels, frame = test_set
     old = contestant(engine, labels, 3.0, 2)
     new = Contestant(engine=engine, probabilities=old.probabilities**0.2)
-    found = list(judge_contest(new, old, labels, frame, GateSettings()))
+    found, _ = judge_contest(new, old, labels, frame, GateSettings())
     assert next(c.outcome for c in found if c.name == "calibration") is Outcome.FAILED
 
 

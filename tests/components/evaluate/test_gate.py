@@ -48,9 +48,9 @@ def test_the_one_that_validated_best_is_the_challenger(layout, register):
         register(seed=seed, validation={"macro_map": score})
         for seed, score in ((1, 0.3), (2, 0.5), (3, 0.4))
     ]
-    chosen, verdict = choose(layout, "", ["", *versions], {})
-    assert (chosen, verdict.outcome) == (versions[1], Outcome.PASSED)
-    assert "there is none yet" in str(verdict.checks)
+    chosen, contest = choose(layout, "", ["", *versions], {})
+    assert (chosen, contest.verdict.outcome) == (versions[1], Outcome.PASSED)
+    assert "there is none yet" in str(contest.verdict.checks)
 
 
 def test_without_any_model_there_is_nothing_to_judge(layout):
@@ -61,8 +61,8 @@ def test_without_any_model_there_is_nothing_to_judge(layout):
 def test_the_champion_is_not_held_against_itself(layout, register):
     version = register(validation={"macro_map": 0.3})
     FileRegistry(layout.registry).move(version, Stage.CHAMPION, "the first")
-    chosen, verdict = choose(layout, "", [version], {})
-    assert (chosen, verdict.outcome) == (version, Outcome.PASSED)
+    chosen, contest = choose(layout, "", [version], {})
+    assert (chosen, contest.verdict.outcome) == (version, Outcome.PASSED)
 
 
 def test_another_label_sets_champion_is_none_of_its_business(layout, register, tmp_path):
@@ -70,8 +70,8 @@ def test_another_label_sets_champion_is_none_of_its_business(layout, register, t
     registry = FileRegistry(layout.registry)
     evaluation = {"version": other.version, "metrics": {}}
     registry.move(registry.register(str(other.folder), evaluation).version, Stage.CHAMPION, "x")
-    _, verdict = choose(layout, "", [register(validation={"macro_map": 0.3})], {})
-    assert verdict.outcome is Outcome.PASSED
+    _, contest = choose(layout, "", [register(validation={"macro_map": 0.3})], {})
+    assert contest.verdict.outcome is Outcome.PASSED
 
 
 def test_the_step_leaves_its_verdict_and_fails_with_its_exit_code(layout, register, tmp_path):
@@ -114,10 +114,10 @@ def test_whoever_knows_more_wins(layout, register, knowledge, sign, outcome):
     champion = register(head=sign * knowledge, validation={"macro_map": 0.3})
     FileRegistry(layout.registry).move(champion, Stage.CHAMPION, "the first")
     challenger = register(head=-sign * knowledge, validation={"macro_map": 0.4})
-    chosen, verdict = choose(layout, "", [challenger], {"gate.calibration_loss": 1.0})
+    chosen, contest = choose(layout, "", [challenger], {"gate.calibration_loss": 1.0})
     assert chosen == challenger
-    assert verdict.outcome is outcome, verdict.sentence()
-    (score,) = (check for check in verdict.checks if check.name == "macro mAP")
+    assert contest.verdict.outcome is outcome, contest.verdict.sentence()
+    (score,) = (check for check in contest.verdict.checks if check.name == "macro mAP")
     assert score.outcome is outcome
 
 
@@ -125,6 +125,6 @@ def test_posters_that_trained_the_champion_do_not_count(layout, register, drawn_
     frame = Catalog(drawn_catalog).frame(["film_id"])
     champion = register(seed=1, trained_on=list(frame["poster_id"]), validation={"macro_map": 0.3})
     FileRegistry(layout.registry).move(champion, Stage.CHAMPION, "the first")
-    _, verdict = choose(layout, "", [register(seed=2, validation={"macro_map": 0.4})], {})
-    assert verdict.outcome is Outcome.INCONCLUSIVE
-    assert "that the champion does not know: 0" in verdict.sentence()
+    _, contest = choose(layout, "", [register(seed=2, validation={"macro_map": 0.4})], {})
+    assert contest.verdict.outcome is Outcome.INCONCLUSIVE
+    assert "that the champion does not know: 0" in contest.verdict.sentence()
