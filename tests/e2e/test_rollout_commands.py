@@ -137,3 +137,5 @@ def test_a_bundle_that_nobody_signed_is_refused_if_it_is_to_be(world, tmp_path):
         assert "is not signed" in marquee(*words, code=2)
     where = ("--name", "other", "--backend", "local", "--require-signature")
     assert "is not signed" in marquee("rollout", "start", bundle.folder, *where, code=6)
+    # Nothing was served there before, so nothing is left running.
+    assert not list(LocalBackend(world["folder"] / "deployments/other")._running())

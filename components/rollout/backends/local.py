@@ -146,6 +146,9 @@ class LocalBackend:
         if self.read()[1] != token:
             raise Conflict("another process leads this rollout", remedy="see its status")
         layout = self._settle(world)
+        if not layout.models():
+            self.stop()
+            return
         self._start_splitter(layout)
         for model in layout.models():
             self._start_server(model, layout.ports[model.version])
@@ -161,6 +164,9 @@ class LocalBackend:
     def readiness(self, world: World) -> Readiness:
         """Tell whether the servers answer and the splitter routes to them."""
         layout = self._layout()
+        if not layout.models():
+            ending = any(self._running())
+            return Readiness(ready=not ending, reason="what ran is ending" if ending else "")
         for model in layout.models():
             port = layout.ports[model.version]
             if not _is_ready(port):
