@@ -133,6 +133,29 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def record_files(uri: str, since: datetime, until: datetime) -> list[str]:
+    """Find the files that may hold the records of a stretch of time.
+
+    A file lies in the folder of its first record's hour, whenever it arrived there.
+
+    Args:
+        uri: The folder of all records.
+        since: The first moment (UTC).
+        until: The moment after the last one.
+
+    Returns:
+        Their URIs.
+    """
+    folders = (storage.join(uri, *_folders(hour)) for hour in _hours(since, until))
+    return [
+        storage.join(folder, name)
+        for folder in folders
+        for name in storage.list_files(folder)
+        # What is being written has another name until it is whole.
+        if name.endswith(_ENDING) and not name.startswith(".")
+    ]
+
+
 class RecordReader:
     """Reads the records of one stretch of time after another.
 
@@ -160,12 +183,9 @@ class RecordReader:
         wanted = [*dict.fromkeys(("time", *columns))]
         schema = _schema(wanted)
         tables = [
-            self._read(storage.join(folder, name), wanted)
-            for folder in (storage.join(self.uri, *_folders(hour)) for hour in _hours(since, until))
-            for name in storage.list_files(folder)
-            # What is being written has another name until it is whole.
-            if name.endswith(_ENDING) and not name.startswith(".")
-            if self._ends.get(storage.join(folder, name), since) >= since
+            self._read(file, wanted)
+            for file in record_files(self.uri, since, until)
+            if self._ends.get(file, since) >= since
         ]
         table = pa.concat_tables([schema.empty_table(), *tables])
         times = table["time"]

@@ -76,6 +76,11 @@ def _filesystem(uri: str) -> tuple[Any, str]:
         ) from error
 
 
+def filesystem(uri: str) -> Any:
+    """Give the fsspec file system of a URI, for libraries that read files themselves."""
+    return _filesystem(uri)[0]
+
+
 def exists(uri: str) -> bool:
     """Tell whether a file or folder is there."""
     filesystem, path = _filesystem(uri)

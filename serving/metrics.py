@@ -10,9 +10,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from marquee.engine import Prediction
-from marquee.profile import BINS
 from serving.prediction_log import PredictionLog
 
+_BINS = 20
+"""Of the histogram of probabilities: each is a series for every genre."""
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5)
 
 # A series more for each, which nobody reads.
@@ -50,7 +51,7 @@ class ServerMetrics(Collector):
         self._genres = tuple(genres)
         self._waiting = waiting
         self._records = records
-        self._counts = np.zeros((len(genres), BINS), dtype=np.int64)
+        self._counts = np.zeros((len(genres), _BINS), dtype=np.int64)
         self._sums = np.zeros(len(genres))
         self._rows = np.arange(len(genres))
         # Bound once: looking a label up costs more than counting.
@@ -85,7 +86,7 @@ class ServerMetrics(Collector):
         """Count each genre's probabilities."""
         for prediction in predictions:
             values = np.fromiter(prediction.probabilities.values(), float, len(self._genres))
-            self._counts[self._rows, np.minimum((values * BINS).astype(int), BINS - 1)] += 1
+            self._counts[self._rows, np.minimum((values * _BINS).astype(int), _BINS - 1)] += 1
             self._sums += values
 
     def collect(self) -> Iterator[Metric]:
@@ -104,7 +105,7 @@ class ServerMetrics(Collector):
         family = HistogramMetricFamily(
             "marquee_probability", "Calibrated probabilities by genre.", labels=["genre"]
         )
-        bounds = [*(f"{(number + 1) / BINS:g}" for number in range(BINS - 1)), "+Inf"]
+        bounds = [*(f"{(number + 1) / _BINS:g}" for number in range(_BINS - 1)), "+Inf"]
         for genre, counts, total in zip(self._genres, self._counts, self._sums, strict=True):
             buckets = list(zip(bounds, map(float, counts.cumsum()), strict=True))
             family.add_metric([genre], buckets, float(total))

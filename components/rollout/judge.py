@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from components.rollout.evidence import BINS, Answers, Latencies, Side, Sighting, Traffic
+from components.rollout.evidence import Answers, Latencies, Side, Sighting, Traffic
 from components.rollout.policy import Policy
 from components.rollout.sequential import Bets, outcome_of, sequential_check
+from marquee.histograms import resample, wasserstein
 from marquee.verdict import Check, Outcome, Verdict
 
 _BLOCK = 30
@@ -343,26 +344,11 @@ def shift(
         for its bias and normal, with Bonferroni's correction over the genres.
     """
     random = np.random.default_rng(_SEED)
-    distance = _wasserstein(stable, canary)
-    resampled = _wasserstein(_resample(stable, random), _resample(canary, random))
+    distance = wasserstein(stable, canary)
+    resampled = wasserstein(*(resample(counts, _RESAMPLES, random) for counts in (stable, canary)))
     bias = resampled.mean(axis=0) - distance
     deviations = norm.ppf(1 - alpha / len(distance)) * resampled.std(axis=0, ddof=1)
     return distance, distance - bias - deviations
-
-
-def _resample(histograms: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
-    """Draw histograms of as many answers again [_RESAMPLES, G, BINS]."""
-    totals = histograms.sum(axis=1)
-    shares = histograms / totals[:, np.newaxis]
-    return random.multinomial(totals, shares, size=(_RESAMPLES, len(totals)))
-
-
-def _wasserstein(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Give the areas between the distribution functions of histograms [..., BINS]."""
-    shares = (counts / counts.sum(axis=-1, keepdims=True) for counts in (first, second))
-    one, other = (np.cumsum(share, axis=-1) for share in shares)
-    area: NDArray[np.float64] = np.abs(one - other).sum(axis=-1) / BINS
-    return area
 
 
 def _unsure(stable: Answers, canary: Answers, policy: Policy, alpha: float) -> Check:

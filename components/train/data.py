@@ -31,6 +31,8 @@ COLUMNS: tuple[str, ...] = (
     "contrast",
     "saturation",
     "hue",
+    "width",
+    "height",
     "shard_offset",
     "size",
 )

@@ -35,6 +35,7 @@ from components.train.head import EvidenceHead
 from components.train.loop import Task, Trainer
 from components.train.model import PosterModel
 from components.train.precision import reduce_precision
+from components.train.reference import reference_profile
 from components.train.settings import TrainSettings, resolve_settings
 from components.train.similar import index_posters
 from components.train.thresholds import calibrate, choose_thresholds
@@ -51,7 +52,6 @@ from marquee.licences import COLUMNS as LICENCE_COLUMNS
 from marquee.licences import check_training_use
 from marquee.lineage import write_training_posters
 from marquee.metrics import score
-from marquee.profile import reference_profile
 from marquee.run_layout import RunLayout
 from marquee.settings import LicenceSettings, Settings
 from marquee.split import TRAIN, VALIDATION, SplitPlan
@@ -335,9 +335,7 @@ class _Training:
             preprocessing=self._preprocessing,
             explanation="maps" if isinstance(self._model.head, EvidenceHead) else "occlusion",
             validation=metrics,
-            reference_profile=reference_profile(
-                validation.frame, probabilities, chosen, plan.genres
-            ),
+            reference_profile={},
             catalog_digest=str(plan.balance["catalog_digest"]),
             split_digest=plan.digest,
             code_version=__version__,
@@ -360,6 +358,9 @@ class _Training:
             write_training_posters(folder, posters[posters["split"].isin(self._subsets)])
             info = self._with_reduced_precision(folder, info, logits)
             index_posters(folder, info, training, self._pixels(training))
+            validation = self._subsets[VALIDATION]
+            profile = reference_profile(folder, info, validation, self._pixels(validation))
+            info = dataclasses.replace(info, reference_profile=profile.to_document())
             version = seal(folder, info)
             storage.replace_folder(folder, uri, last=SUMS_FILE)
         return version

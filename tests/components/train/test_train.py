@@ -35,6 +35,7 @@ from marquee.errors import DataError, DataGateFailed, UsageError
 from marquee.images import Preprocessing, decode, preprocess
 from marquee.lineage import read_training_posters
 from marquee.neighbours import Neighbours
+from marquee.profile import UNLABELLED, Profile
 from marquee.settings import LicenceSettings, Settings
 from marquee.split import SplitPlan
 
@@ -80,10 +81,18 @@ def test_the_bundle_says_what_it_is(drawn_bundles, drawn_catalog):
     assert (info.label_set, info.genres) == ("study4", ("Comedy", "Horror", "Action", "Romance"))
     assert all(0 < threshold < 1 for threshold in info.thresholds)
     assert 0 < info.validation["macro_map"] <= 1
-    posters_seen = sum(item["posters"] for item in info.reference_profile["eras"].values())
-    assert posters_seen == info.reference_profile["all"]["posters"] > 10
-    histogram = info.reference_profile["all"]["genres"]["Horror"]["probability"]
-    assert sum(histogram) == posters_seen
+
+
+def test_the_reference_profile_counts_the_validation_posters(
+    drawn_bundles, drawn_catalog, drawn_split
+):
+    info = load(drawn_bundles["custom_cnn"]).info
+    profile = Profile.from_document(info.reference_profile, "bundle")
+    plan = SplitPlan.read(drawn_split)
+    assert profile.total == len(plan.ids("validation")) == len(profile.embeddings) > 10
+    assert profile.scores.sum() == len(info.genres) * profile.total
+    assert profile.scores[:, :, UNLABELLED].sum() == 0
+    assert (profile.measures.sum(axis=(1, 2)) == profile.total).all()
 
 
 @pytest.mark.parametrize("name", ["custom_cnn", "vgg16"])
