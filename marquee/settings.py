@@ -286,6 +286,59 @@ class GateSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriftSettings:
+    """`[drift]`: from which effect on something has drifted, and how sure one has to be."""
+
+    false_alarm: float = 0.05
+    """The share of findings that may be chance (Benjamini and Hochberg, over the whole report)."""
+    min_samples: int = 50
+    """A slice with fewer posters, on either side, is not judged."""
+    min_positives: int = 30
+    """So is a genre's average precision with fewer posters that have the genre."""
+    probability: float = 0.05
+    """How far a genre's distribution of probabilities may move (Wasserstein-1 distance)."""
+    unsure: float = 0.1
+    """By how much the share of unsure answers may change."""
+    look: float = 0.2
+    """How far what posters look like may move, in the reference's standard deviations."""
+    told_apart: float = 0.6
+    """How well a classifier may tell embeddings apart (area under its ROC curve; .5 is chance)."""
+    era_mix: float = 0.1
+    """The share of posters that may be of other eras than in the reference."""
+    frequency: float = 0.2
+    """By which part of what it was a genre's frequency may change."""
+    precision: float = 0.05
+    """By how much a genre's average precision may change, the prior held fixed."""
+    steepness: float = 1.2
+    """By which factor the slope of calibration may change, up or down."""
+
+    def __post_init__(self) -> None:
+        for name in ("false_alarm", "probability", "unsure", "look", "era_mix", "precision"):
+            check_range(f"drift.{name}", getattr(self, name), 0.001, 1)
+        check_range("drift.frequency", self.frequency, 0.01, 10)
+        check_range("drift.told_apart", self.told_apart, 0.5, 1)
+        check_range("drift.steepness", self.steepness, 1.01, 10)
+        check_range("drift.min_samples", self.min_samples, 20, 1_000_000)
+        check_range("drift.min_positives", self.min_positives, 10, 1_000_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainSettings:
+    """`[retrain]`: how often drift may lead to training."""
+
+    approval: bool = True
+    """Whether a person has to approve each training."""
+    cooldown_days: float = 7.0
+    """Days after a training before there may be another one."""
+    budget: int = 2
+    """Trainings a calendar month."""
+
+    def __post_init__(self) -> None:
+        check_range("retrain.cooldown_days", self.cooldown_days, 0, 365)
+        check_range("retrain.budget", self.budget, 1, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All sections of `marquee.toml`."""
 
@@ -295,6 +348,8 @@ class Settings:
     validate: ValidateSettings = field(default_factory=ValidateSettings)
     balance: BalanceSettings = field(default_factory=BalanceSettings)
     gate: GateSettings = field(default_factory=GateSettings)
+    drift: DriftSettings = field(default_factory=DriftSettings)
+    retrain: RetrainSettings = field(default_factory=RetrainSettings)
     train: dict[str, Any] = field(default_factory=dict)
     """`[train]` for every architecture and `[train.<architecture>]` for one; each architecture has
     defaults of its own, and the train step checks these against them."""

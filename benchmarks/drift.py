@@ -1,0 +1,236 @@
+"""Whether planted drift is found and named rightly, and what a report on a million records costs.
+
+Run `python -m benchmarks.drift [--repetitions 200] [--records 1000000] [--json]`. The first part
+draws a reference of 5,000 posters and windows of 2,000 in which something happened, or nothing, and
+asks the statistics what did; it makes the full report three times of each. The second part writes
+records and reports on them in a process of its own, beside Evidently's DataDriftPreset on as many
+rows. It ends with status 1 if a claim does not hold.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.bundles import make
+from benchmarks.memory import Run, watch
+from benchmarks.results import FILE, Claim, record, record_claims
+from benchmarks.simulated_drift import GENRES, SCENARIOS, Scenario, World
+from marquee.bundle import Bundle, seal
+from marquee.settings import DriftSettings
+from monitoring.causes import causes, explain
+from monitoring.collect import Records, Window
+from monitoring.drift import Order, drift
+from monitoring.measure import Pair, measure
+
+_REFERENCE, _WINDOW = 5000, 2000
+_START = datetime(2026, 11, 1, tzinfo=UTC)
+_DAY = Window(since=_START, until=_START + timedelta(days=1))
+_VERSION = "a" * 64
+_PART, _REPORTS = 100_000, 3
+_STEPS = (10_000, 100_000, 1_000_000)
+_PRESET = "from benchmarks.drift import preset; preset({path!r})"
+_REPORT = "from benchmarks.drift import whole_report; whole_report({path!r}, {bundle!r}, {out!r})"
+_STATISTICS = "from benchmarks.drift import statistics_alone; statistics_alone({path!r})"
+
+
+def named(scenario: Scenario, seed: int) -> tuple[str, ...]:
+    """Draw a reference and a window, and give the causes that are named."""
+    random = np.random.default_rng([seed, SCENARIOS.index(scenario)])
+    reference = World().draw(_REFERENCE, random).profile()
+    window = scenario.draw(_WINDOW, random)
+    settings = DriftSettings()
+    findings = explain(measure(reference, window, settings), Pair.of(reference, window, settings))
+    return tuple(
+        cause.what if cause.what == scenario.cause else cause.name for cause in causes(findings)
+    )
+
+
+def _named(number: int, seed: int) -> tuple[str, ...]:
+    return named(SCENARIOS[number], seed)
+
+
+def rates(repetitions: int) -> tuple[list[Claim], list[list[str | float]]]:
+    """Ask the statistics about every scenario, many times.
+
+    Returns:
+        What is claimed, and a row a scenario.
+    """
+    claims: list[Claim] = []
+    rows: list[list[str | float]] = []
+    with ProcessPoolExecutor() as pool:
+        for number, scenario in enumerate(SCENARIOS):
+            answers = list(pool.map(_named, [number] * repetitions, range(repetitions)))
+            right = sum(
+                answer == ((scenario.cause,) if scenario.cause else ()) for answer in answers
+            )
+            found = sum(scenario.cause in answer for answer in answers) if scenario.cause else right
+            others = Counter(
+                name for answer in answers for name in answer if name != scenario.cause
+            )
+            worst = ", ".join(f"{name} ({n})" for name, n in others.most_common(2))
+            rows.append(
+                [scenario.name, f"{found / repetitions:.1%}", f"{right / repetitions:.1%}", worst]
+            )
+            what = (
+                "reports without a false alarm" if not scenario.cause else f"{scenario.name}: found"
+            )
+            claims.append(
+                Claim(
+                    what, f"{found / repetitions:.1%}", "at least 95%", found >= 0.95 * repetitions
+                )
+            )
+    return claims, rows
+
+
+def statistics_alone(path: str) -> None:
+    """Collect and measure, as a process of its own."""
+    reference = World().draw(_REFERENCE, np.random.default_rng(0)).profile()
+    with Records(path, _DAY, _VERSION, GENRES) as records:
+        window = records.profile()
+        records.counted()
+    explain(
+        measure(reference, window, DriftSettings()), Pair.of(reference, window, DriftSettings())
+    )
+
+
+def whole_report(path: str, bundle: str, out: str) -> None:
+    """Make the full report, Evidently's page included, as a process of its own."""
+    drift(Order(records=path, bundle=bundle, out=out, window=_DAY))
+
+
+def preset(path: str) -> None:
+    """Run Evidently's own preset on as many rows, as a process of its own."""
+    import pandas as pd
+    import pyarrow.dataset as ds
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    table = ds.dataset(path, exclude_invalid_files=False).to_table(columns=["probabilities"])
+    values = table["probabilities"].combine_chunks().items.to_numpy().reshape(-1, len(GENRES))
+    frame = pd.DataFrame(values, columns=list(GENRES))
+    definition = DataDefinition(numerical_columns=list(GENRES))
+    half = Dataset.from_pandas(frame, data_definition=definition)
+    Report([DataDriftPreset()]).run(half, Dataset.from_pandas(frame, data_definition=definition))
+
+
+def write_records(path: Path, count: int) -> None:
+    """Write as many records as a day may have."""
+    random = np.random.default_rng(1)
+    whole = timedelta(days=1)
+    parts = max(1, count // _PART)
+    for part in range(parts):
+        window = World().draw(count // parts, random)
+        since = _START + whole * part / parts
+        window.write(str(path / f"part{part}"), _VERSION, since, since + whole / parts)
+        for file in (path / f"part{part}").rglob("*.parquet"):
+            target = path / "records" / file.relative_to(path / f"part{part}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(target.with_name(f"part{part}-{target.name}"))
+
+
+def reports(folder: Path) -> list[Claim]:
+    """Make the full report on every scenario three times, Evidently's page included."""
+    sealed = make("custom_cnn", folder / "trained")
+    right, made = 0, 0
+    for scenario in SCENARIOS:
+        for repetition in range(_REPORTS):
+            place = folder / f"{SCENARIOS.index(scenario)}-{repetition}"
+            names = _report(scenario, repetition, sealed, place)
+            made += 1
+            right += scenario.cause in names if scenario.cause else not names
+    return [Claim("full reports with the right cause", f"{right} of {made}", "all", right == made)]
+
+
+def _report(scenario: Scenario, seed: int, sealed: Bundle, folder: Path) -> list[str]:
+    random = np.random.default_rng([9, seed, SCENARIOS.index(scenario)])
+    profile = World().draw(_REFERENCE, random).profile()
+    shutil.copytree(sealed.folder, folder / "bundle")
+    info = replace(sealed.info, reference_profile=profile.to_document())
+    version = seal(folder / "bundle", info)
+    window = scenario.world.draw(_WINDOW, random)
+    scenario.plant(window, random)
+    window.write(str(folder / "records"), version, _DAY.since, _DAY.until)
+    (folder / "truth.csv").write_text(window.truth())
+    order = Order(
+        records=str(folder / "records"),
+        bundle=str(folder / "bundle"),
+        out=str(folder / "out"),
+        window=_DAY,
+        truth=str(folder / "truth.csv"),
+    )
+    return [
+        cause.what if cause.what == scenario.cause else cause.name for cause in drift(order).causes
+    ]
+
+
+def cost(folder: Path, most: int) -> tuple[list[Claim], list[list[str | float]]]:
+    """Report on more and more records, each time in a process of its own."""
+    rows: list[list[str | float]] = []
+    runs: dict[int, dict[str, Run]] = {}
+    bundle = str(make("custom_cnn", folder / "trained").folder)
+    for count in [step for step in _STEPS if step <= most]:
+        place = folder / str(count)
+        write_records(place, count)
+        path, out = str(place / "records"), str(place / "out")
+        programs = {
+            "statistics": [sys.executable, "-c", _STATISTICS.format(path=path)],
+            "report": [sys.executable, "-c", _REPORT.format(path=path, bundle=bundle, out=out)],
+        }
+        if count == most:
+            programs["preset"] = [sys.executable, "-c", _PRESET.format(path=path)]
+        runs[count] = {name: watch(program) for name, program in programs.items()}
+        rows += [
+            [f"{count:,}", name, f"{run.seconds:.1f}", f"{run.largest_mb:.0f}"]
+            for name, run in runs[count].items()
+        ]
+    last = runs[most]
+    alone, whole, theirs = (last[name] for name in ("statistics", "report", "preset"))
+    times = theirs.seconds / alone.seconds
+    return [
+        Claim("statistics, s", f"{alone.seconds:.1f}", "under 12", alone.seconds < 12),
+        Claim("statistics, MB", f"{alone.largest_mb:.0f}", "under 600", alone.largest_mb < 600),
+        Claim("faster than DataDriftPreset", f"{times:.0f} times", "at least 10", times >= 10),
+        Claim("whole report, s", f"{whole.seconds:.1f}", "under 40", whole.seconds < 40),
+        Claim(
+            "whole report, MB", f"{whole.largest_mb:.0f}", "under 1,500", whole.largest_mb < 1500
+        ),
+    ], rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=200, help="of each scenario")
+    parser.add_argument("--records", type=int, default=_STEPS[-1], help="in the largest window")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--results", type=Path, default=FILE, help="where figures are written to")
+    given = parser.parse_args()
+    command = (
+        f"python -m benchmarks.drift --repetitions {given.repetitions} --records {given.records}"
+    )
+    claims, rows = rates(given.repetitions)
+    with tempfile.TemporaryDirectory(prefix="drift-") as folder:
+        claims += reports(Path(folder) / "reports")
+        costs, figures = cost(Path(folder) / "cost", given.records)
+    claims += costs
+    columns = ("planted", "found", "found and nothing else", "else, most often")
+    record("Drift: what is found", command, columns, rows, file=given.results)
+    record(
+        "Drift: what it costs", command, ("records", "what", "s", "MB"), figures, file=given.results
+    )
+    holds = record_claims("Drift: what is asked", command, claims, file=given.results)
+    if given.json:
+        print(json.dumps({"claims": [asdict(c) for c in claims], "found": rows, "cost": figures}))
+    raise SystemExit(not holds)
+
+
+if __name__ == "__main__":
+    main()
