@@ -12,11 +12,13 @@ from marquee import log
 from marquee.cli import (
     catalog,
     demo,
+    drift,
     pipeline,
     predict,
     query,
     receive,
     registry,
+    reports,
     rollout,
     run,
     score,
@@ -47,7 +49,10 @@ _WHOLE, _STEPS, _MODEL = "The whole pipeline", "One step", "A trained model"
 _LOOK = "Look and prepare"
 for _panel, _commands in (
     (_WHOLE, (demo.demo, run.run)),
-    (_MODEL, (predict.predict, serve.serve, query.query, receive.receive, score.score)),
+    (
+        _MODEL,
+        (predict.predict, serve.serve, query.query, receive.receive, score.score, drift.drift),
+    ),
     (
         _STEPS,
         (
@@ -65,6 +70,7 @@ for _panel, _commands in (
         app.command(rich_help_panel=_panel)(_command)
 app.add_typer(catalog.app, name="catalog", rich_help_panel=_LOOK)
 app.add_typer(registry.app, name="registry", rich_help_panel=_MODEL)
+app.add_typer(reports.app, name="reports", rich_help_panel=_MODEL)
 app.add_typer(rollout.app, name="rollout", rich_help_panel=_MODEL)
 app.add_typer(pipeline.app, name="pipeline", rich_help_panel=_LOOK)
 

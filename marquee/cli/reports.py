@@ -1,0 +1,38 @@
+"""`marquee reports`: look at drift reports."""
+
+from pathlib import Path
+
+import typer
+
+from marquee.errors import UsageError
+
+app = typer.Typer(help="Look at drift reports.", no_args_is_help=True)
+
+
+@app.command()
+def serve(
+    out: Path = typer.Argument(..., metavar="OUT", help="The folder of all reports."),
+    host: str = typer.Option("127.0.0.1", help="The address to listen on."),
+    port: int = typer.Option(8000, min=1, max=65535, help="The port to listen on."),
+) -> None:
+    """Open Evidently's UI with all windows, offline."""
+    workspace = out / "workspace"
+    if not workspace.is_dir():
+        raise UsageError(
+            f"{workspace} is not there", remedy="run `marquee drift` with this OUT first"
+        )
+    from monitoring.evidently_ui import serve_workspace
+
+    serve_workspace(workspace, host, port)
+
+
+@app.command()
+def export(
+    out: str = typer.Argument(..., metavar="OUT", help="The folder or URI of all reports."),
+    host: str = typer.Option("127.0.0.1", help="The address to listen on."),
+    port: int = typer.Option(9108, min=1, max=65535, help="The port to listen on."),
+) -> None:
+    """Give Prometheus the latest reports at /metrics."""
+    from monitoring.exporter import serve_metrics
+
+    serve_metrics(out, host, port)

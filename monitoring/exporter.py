@@ -1,0 +1,138 @@
+"""Gives Prometheus the latest drift report of each model.
+
+Cardinality is bounded: a series for each genre and each era, and one for each thing that is
+measured in all posters, whatever the traffic. What drifts in one genre of one era is in the report.
+"""
+
+import json
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from marquee import storage
+from marquee.verdict import Outcome
+from monitoring.drift import REPORT_FILE
+
+logger = logging.getLogger(__name__)
+
+_LAST = 12
+"""How many reports are read: more than there are models that are served at a time."""
+_GENRE, _ERA = "probability", "unsure"
+"""What is said of each genre and of each era: how far probabilities moved, or unsure answers."""
+
+
+class DriftCollector(Collector):
+    """Reads the latest reports whenever Prometheus asks.
+
+    Args:
+        out: The folder of all reports.
+    """
+
+    def __init__(self, out: str) -> None:
+        self._out = out
+
+    def collect(self) -> Iterator[Metric]:
+        """Give what the latest report of each model says."""
+        families = _families()
+        for document in latest_reports(self._out).values():
+            _add(families, document)
+        yield from families.values()
+
+
+def latest_reports(out: str) -> dict[str, dict[str, Any]]:
+    """Read the latest report of each model that the last windows are about.
+
+    Args:
+        out: The folder of all reports.
+
+    Returns:
+        Model version to the content of `drift.json`.
+    """
+    # Folders are named by their windows, so that they sort by time.
+    names = [name for name in storage.list_files(out) if name.endswith(f"/{REPORT_FILE}")]
+    found = (json.loads(storage.read_text(storage.join(out, name))) for name in names[-_LAST:])
+    return {document["version"]: document for document in found}
+
+
+def _families() -> dict[str, GaugeMetricFamily]:
+    said = {
+        "share": ("Share of the slices that drift (0..1).", ()),
+        "predictions": ("Predictions in the latest window.", ()),
+        "labelled_predictions": ("Those of them whose film's genres are known.", ()),
+        "window_end_timestamp_seconds": ("When the latest window ended.", ()),
+        "outcome": ("1 for what the report says.", ("outcome",)),
+        "causes": ("Causes of drift by kind.", ("kind",)),
+        "insufficient_slices": ("Slices with too few posters to be judged.", ("kind",)),
+        "effect": ("How far something moved in all posters.", ("kind", "what")),
+        "genre_effect": ("How far a genre's probabilities moved (0..1).", ("genre",)),
+        "genre_average_precision": ("By genre, the prior held fixed.", ("genre",)),
+        "era_effect": ("How far the share of unsure answers moved.", ("era",)),
+        "era_predictions": ("Predictions by era.", ("era",)),
+    }
+    return {
+        name: GaugeMetricFamily(f"marquee_drift_{name}", text, labels=("model_version", *labels))
+        for name, (text, labels) in said.items()
+    }
+
+
+def _add(families: dict[str, GaugeMetricFamily], document: dict[str, Any]) -> None:
+    version, until = document["version"], datetime.fromisoformat(document["until"])
+
+    def put(name: str, value: float, *labels: str) -> None:
+        families[name].add_metric([version, *labels], value)
+
+    put("share", document["drift_share"])
+    put("predictions", document["counted"]["records"])
+    put("labelled_predictions", document["counted"]["labelled"])
+    put("window_end_timestamp_seconds", until.timestamp())
+    for outcome in Outcome:
+        put("outcome", float(document["outcome"] == outcome), outcome)
+    findings = document["findings"]
+    for kind in dict.fromkeys(finding["kind"] for finding in findings):
+        mine = [finding for finding in findings if finding["kind"] == kind]
+        put("causes", sum(cause["kind"] == kind for cause in document["causes"]), kind)
+        short = sum(finding["state"] == "insufficient" for finding in mine)
+        put("insufficient_slices", short, kind)
+    for finding in findings:
+        _add_finding(put, finding)
+
+
+def _add_finding(put: Any, finding: dict[str, Any]) -> None:
+    if finding["effect"] is None:
+        return
+    what, genre, era = finding["what"], finding["genre"], finding["era"]
+    if not genre and not era:
+        put("effect", finding["effect"], finding["kind"], what)
+    elif what == _GENRE and not era:
+        put("genre_effect", finding["effect"], genre)
+    elif what == "average precision":
+        put("genre_average_precision", finding["after"], genre)
+    elif what == _ERA:
+        put("era_effect", finding["effect"], era)
+        put("era_predictions", finding["window"], era)
+
+
+def serve_metrics(out: str, host: str, port: int) -> None:
+    """Serve the metrics until SIGTERM.
+
+    Args:
+        out: The folder of all reports.
+        host: The address to listen on.
+        port: The port to listen on.
+    """
+    registry = CollectorRegistry()
+    registry.register(DriftCollector(out))
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    server, _ = start_http_server(port, host, registry)
+    logger.info("drift metrics at http://%s:%d/metrics", host, port)
+    stopped.wait()
+    server.shutdown()

@@ -1,0 +1,152 @@
+"""What a drift report holds, and what it says in words, as a verdict and as a document."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from marquee.settings import DriftSettings
+from marquee.verdict import Check, Outcome, Verdict
+from monitoring.causes import Cause
+from monitoring.collect import Counted, Window
+from monitoring.findings import Finding, Kind, State
+from monitoring.words import NEXT, describe
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A prediction in a slice that drifts."""
+
+    what: str
+    prediction_id: str
+    film_id: str | None
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """What an earlier window's report said."""
+
+    window: Window
+    records: int
+    drift_share: float
+    causes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftReport:
+    """What a window is like beside its reference."""
+
+    window: Window
+    version: str
+    genres: tuple[str, ...]
+    counted: Counted
+    findings: tuple[Finding, ...]
+    causes: tuple[Cause, ...]
+    examples: tuple[Example, ...]
+    past: tuple[Past, ...]
+    """Earlier windows of the same model, the latest last."""
+    settings: DriftSettings
+
+    @property
+    def drift_share(self) -> float:
+        """Which share (0..1) of what could be judged has drifted."""
+        judged = [f for f in self.findings if f.state is not State.INSUFFICIENT]
+        return sum(f.drifts for f in judged) / len(judged) if judged else 0.0
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict: failed if something drifts."""
+        checks = [_enough(self), *(_kind(self, kind) for kind in Kind)]
+        return Verdict(
+            gate="drift", subject=f"{self.version[:12]}, {self.window}", checks=tuple(checks)
+        )
+
+    def sentence(self) -> str:
+        """Say the verdict in a sentence for people."""
+        if self.causes:
+            said = "; ".join(describe(cause) for cause in self.causes[:3])
+            more = len(self.causes) - 3
+            return f"Drift: {said}{f'; and {more} more' if more > 0 else ''}."
+        if self.verdict.outcome is Outcome.PASSED:
+            return f"No drift in {self.counted.records:,} predictions."
+        return f"Nobody can tell: {self.counted.records:,} predictions are too few."
+
+    def since(self, cause: Cause) -> datetime:
+        """Tell since when a cause is there: the first of the windows in a row that name it."""
+        begun = self.window.since
+        for past in reversed(self.past):
+            if cause.name not in past.causes:
+                break
+            begun = past.window.since
+        return begun
+
+    def to_json(self) -> str:
+        """Write the report for machines."""
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "version": self.version,
+            "since": self.window.since.isoformat(),
+            "until": self.window.until.isoformat(),
+            "sentence": self.sentence(),
+            "outcome": self.verdict.outcome,
+            "drift_share": round(self.drift_share, 6),
+            "counted": asdict(self.counted),
+            "causes": [
+                {
+                    "name": cause.name,
+                    "kind": cause.kind,
+                    "what": cause.what,
+                    "slices": list(cause.slices),
+                    "sentence": describe(cause),
+                    "since": self.since(cause).isoformat(),
+                    "next": NEXT[cause.kind],
+                }
+                for cause in self.causes
+            ],
+            "findings": [_plain(asdict(finding)) for finding in self.findings],
+            "examples": [asdict(example) for example in self.examples],
+            "settings": asdict(self.settings),
+        }
+        return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Round numbers; what nobody measured is null, as JSON knows no NaN."""
+    return {
+        name: (None if math.isnan(value) else float(f"{value:.6g}"))
+        if isinstance(value, float)
+        else value
+        for name, value in values.items()
+    }
+
+
+def _enough(report: DriftReport) -> Check:
+    count, least = report.counted.records, report.settings.min_samples
+    enough = count >= least
+    return Check(
+        name="predictions",
+        outcome=Outcome.PASSED if enough else Outcome.INCONCLUSIVE,
+        measured=f"{count:,}",
+        bound=f"at least {least:,}",
+        remedy="" if enough else "take a longer window; see that the server writes records here",
+    )
+
+
+def _kind(report: DriftReport, kind: Kind) -> Check:
+    found = [cause for cause in report.causes if cause.kind is kind]
+    mine = [finding for finding in report.findings if finding.kind is kind]
+    judged = [finding for finding in mine if finding.state is not State.INSUFFICIENT]
+    return Check(
+        name=f"{kind} drift",
+        outcome=Outcome.FAILED if found else Outcome.PASSED,
+        measured="; ".join(describe(cause) for cause in found)
+        or (f"none in {len(judged):,} slices" if judged else "nothing could be judged"),
+        bound="none",
+        blame=tuple(cause.name for cause in found),
+        remedy=NEXT[kind] if found else "",
+    )
