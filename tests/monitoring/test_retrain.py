@@ -1,0 +1,170 @@
+"""Drift leads to training only with reason, once, and not too often."""
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from marquee.errors import InfrastructureError, UsageError
+from marquee.settings import DriftSettings, RetrainSettings
+from monitoring.causes import Cause
+from monitoring.collect import Counted, Window
+from monitoring.findings import Finding, Kind, State
+from monitoring.report import DriftReport
+from monitoring.retrain import Status, approve, conclude, consider, read_requests
+
+NOW = datetime(2026, 11, 10, tzinfo=UTC)
+FREE = RetrainSettings(approval=False, cooldown_days=7, budget=2)
+
+
+def cause(kind, what="average precision", genre="Horror"):
+    finding = Finding(
+        kind=kind,
+        what=what,
+        genre=genre,
+        threshold=0.05,
+        effect=-0.1,
+        low=-0.15,
+        high=-0.05,
+        before=0.5,
+        after=0.4,
+        p=1e-6,
+        p_adjusted=1e-5,
+        state=State.DRIFT,
+    )
+    return Cause(kind=kind, what=what, slices=(genre,) if genre else (), findings=(finding,))
+
+
+def report(*causes, version="a" * 64):
+    return DriftReport(
+        window=Window(since=NOW - timedelta(days=1), until=NOW),
+        version=version,
+        genres=("Horror",),
+        counted=Counted(records=1000, duplicates=0, failed=0, versions={}, labelled=1000, files=1),
+        findings=tuple(finding for item in causes for finding in item.findings),
+        causes=causes,
+        examples=(),
+        past=(),
+        settings=DriftSettings(),
+    )
+
+
+WORSE = report(cause(Kind.CONCEPT))
+OTHER = report(cause(Kind.CONCEPT, genre="War"))
+
+
+class Launcher:
+    def __init__(self, fault=None):
+        self.launched, self.fault = [], fault
+
+    def __call__(self, request):
+        if self.fault:
+            raise self.fault
+        self.launched.append(request)
+        return f"run {len(self.launched)}"
+
+
+@pytest.fixture
+def ask(tmp_path):
+    launcher = Launcher()
+
+    def ask(found=WORSE, settings=FREE, now=NOW):
+        return consider(found, "reports/1", str(tmp_path), settings, launcher, now)
+
+    ask.launcher, ask.out = launcher, str(tmp_path)
+    return ask
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        report(),
+        report(cause(Kind.INPUT, "brightness", "")),
+        report(cause(Kind.PRIOR, "frequency"), cause(Kind.PREDICTION, "probability")),
+    ],
+    ids=["no drift", "looks alone", "mix and predictions"],
+)
+def test_without_reason_nothing_is_asked(ask, found):
+    assert ask(found) is None
+    assert ask.launcher.launched == []
+    assert read_requests(ask.out) == []
+
+
+def test_a_model_that_is_less_often_right_is_trained_again(ask):
+    found = ask()
+    assert (found.status, found.run) == (Status.RUNNING, "run 1")
+    assert found.causes == ("average precision: Horror",)
+    assert "recognised less well" in found.why
+    assert read_requests(ask.out) == [found]
+
+
+def test_with_approval_a_person_says_when(ask):
+    settings = dataclasses.replace(FREE, approval=True)
+    waiting = ask(settings=settings)
+    assert (waiting.status, ask.launcher.launched) == (Status.WAITING, [])
+    found = approve(ask.out, waiting.id, ask.launcher)
+    assert (found.status, found.run) == (Status.RUNNING, "run 1")
+    with pytest.raises(UsageError, match="is running"):
+        approve(ask.out, waiting.id, ask.launcher)
+
+
+def done(ask, request):
+    conclude(ask.out, request.id, Status.DONE, "trained")
+
+
+REFUSALS = {
+    "one at a time": (OTHER, FREE, NOW, False, "one at a time"),
+    "the same causes": (WORSE, FREE, NOW + timedelta(days=9), True, "had the same causes"),
+    "cooldown": (OTHER, FREE, NOW + timedelta(days=3), True, "cooldown"),
+    "budget": (
+        OTHER,
+        RetrainSettings(approval=False, cooldown_days=0, budget=1),
+        NOW + timedelta(days=9),
+        True,
+        "the budget is 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_speaks_against_it_is_kept(ask, name):
+    found, settings, now, ended, reason = REFUSALS[name]
+    first = ask()
+    if ended:
+        done(ask, first)
+    refused = ask(found, settings, now)
+    assert refused.status is Status.REFUSED
+    assert reason in refused.reason
+    assert len(ask.launcher.launched) == 1
+    assert [item.status for item in read_requests(ask.out)][1] is Status.REFUSED
+
+
+def test_after_the_cooldown_there_may_be_another_one(ask):
+    done(ask, ask())
+    assert ask(OTHER, now=NOW + timedelta(days=8)).run == "run 2"
+
+
+def test_another_month_has_another_budget(ask):
+    settings = RetrainSettings(approval=False, cooldown_days=0, budget=1)
+    done(ask, ask(settings=settings))
+    assert ask(OTHER, settings, NOW + timedelta(days=25)).run == "run 2"
+
+
+def test_the_next_model_may_have_the_same_causes(ask):
+    done(ask, ask())
+    new = report(cause(Kind.CONCEPT), version="b" * 64)
+    assert ask(new, now=NOW + timedelta(days=8)).run == "run 2"
+
+
+def test_a_training_that_cannot_be_started_is_noted(tmp_path):
+    launcher = Launcher(InfrastructureError("KFP is away"))
+    with pytest.raises(InfrastructureError, match="KFP is away"):
+        consider(WORSE, "reports/1", str(tmp_path), FREE, launcher, NOW)
+    (kept,) = read_requests(str(tmp_path))
+    assert kept.status is Status.FAILED
+    assert "could not be started: KFP is away" in kept.reason
+
+
+def test_a_request_that_nobody_made_is_named(ask):
+    with pytest.raises(UsageError, match="there is no request nope"):
+        conclude(ask.out, "nope", Status.DONE, "why")
