@@ -34,12 +34,13 @@ from monitoring.measure import Pair, measure
 _REFERENCE, _WINDOW = 5000, 2000
 _START = datetime(2026, 11, 1, tzinfo=UTC)
 _DAY = Window(since=_START, until=_START + timedelta(days=1))
-_VERSION = "a" * 64
 _PART, _REPORTS = 100_000, 3
 _STEPS = (10_000, 100_000, 1_000_000)
 _PRESET = "from benchmarks.drift import preset; preset({path!r})"
 _REPORT = "from benchmarks.drift import whole_report; whole_report({path!r}, {bundle!r}, {out!r})"
-_STATISTICS = "from benchmarks.drift import statistics_alone; statistics_alone({path!r})"
+_STATISTICS = (
+    "from benchmarks.drift import statistics_alone; statistics_alone({path!r}, {version!r})"
+)
 
 
 def named(scenario: Scenario, seed: int) -> tuple[str, ...]:
@@ -91,10 +92,10 @@ def rates(repetitions: int) -> tuple[list[Claim], list[list[str | float]]]:
     return claims, rows
 
 
-def statistics_alone(path: str) -> None:
+def statistics_alone(path: str, version: str) -> None:
     """Collect and measure, as a process of its own."""
     reference = World().draw(_REFERENCE, np.random.default_rng(0)).profile()
-    with Records(path, _DAY, _VERSION, GENRES) as records:
+    with Records(path, _DAY, version, GENRES) as records:
         window = records.profile()
         records.counted()
     explain(
@@ -122,15 +123,15 @@ def preset(path: str) -> None:
     Report([DataDriftPreset()]).run(half, Dataset.from_pandas(frame, data_definition=definition))
 
 
-def write_records(path: Path, count: int) -> None:
-    """Write as many records as a day may have."""
+def write_records(path: Path, count: int, version: str) -> None:
+    """Write as many records of a model as a day may have."""
     random = np.random.default_rng(1)
     whole = timedelta(days=1)
     parts = max(1, count // _PART)
     for part in range(parts):
         window = World().draw(count // parts, random)
         since = _START + whole * part / parts
-        window.write(str(path / f"part{part}"), _VERSION, since, since + whole / parts)
+        window.write(str(path / f"part{part}"), version, since, since + whole / parts)
         for file in (path / f"part{part}").rglob("*.parquet"):
             target = path / "records" / file.relative_to(path / f"part{part}")
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -176,14 +177,22 @@ def cost(folder: Path, most: int) -> tuple[list[Claim], list[list[str | float]]]
     """Report on more and more records, each time in a process of its own."""
     rows: list[list[str | float]] = []
     runs: dict[int, dict[str, Run]] = {}
-    bundle = str(make("custom_cnn", folder / "trained").folder)
+    bundle = make("custom_cnn", folder / "trained")
     for count in [step for step in _STEPS if step <= most]:
         place = folder / str(count)
-        write_records(place, count)
+        write_records(place, count, bundle.version)
         path, out = str(place / "records"), str(place / "out")
         programs = {
-            "statistics": [sys.executable, "-c", _STATISTICS.format(path=path)],
-            "report": [sys.executable, "-c", _REPORT.format(path=path, bundle=bundle, out=out)],
+            "statistics": [
+                sys.executable,
+                "-c",
+                _STATISTICS.format(path=path, version=bundle.version),
+            ],
+            "report": [
+                sys.executable,
+                "-c",
+                _REPORT.format(path=path, bundle=str(bundle.folder), out=out),
+            ],
         }
         if count == most:
             programs["preset"] = [sys.executable, "-c", _PRESET.format(path=path)]
