@@ -115,12 +115,12 @@ def preset(path: str) -> None:
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
-    table = ds.dataset(path, exclude_invalid_files=False).to_table(columns=["probabilities"])
+    table = ds.dataset(path).to_table(columns=["probabilities"])
     values = table["probabilities"].combine_chunks().items.to_numpy().reshape(-1, len(GENRES))
     frame = pd.DataFrame(values, columns=list(GENRES))
     definition = DataDefinition(numerical_columns=list(GENRES))
-    half = Dataset.from_pandas(frame, data_definition=definition)
-    Report([DataDriftPreset()]).run(half, Dataset.from_pandas(frame, data_definition=definition))
+    window, reference = (Dataset.from_pandas(frame, data_definition=definition) for _ in range(2))
+    Report([DataDriftPreset()]).run(window, reference)
 
 
 def write_records(path: Path, count: int, version: str) -> None:

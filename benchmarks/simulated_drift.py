@@ -85,7 +85,7 @@ class Simulated:
         keys = pa.array(list(GENRES) * count)
         ends = pa.array(np.arange(count + 1, dtype=np.int32) * len(GENRES))
         values = pa.array(self.probabilities.astype(np.float32).ravel())
-        ids = [f"{version[:4]}-{n:09d}" for n in range(count)]
+        ids = [f"{since:%Y%m%dT%H%M%S}-{n:09d}" for n in range(count)]
         columns = {
             "prediction_id": ids,
             "time": pa.array(begun + apart * np.arange(count)).cast(SCHEMA.field("time").type),

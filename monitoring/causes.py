@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marquee.profile import GIVEN, NO, SLICES, YES
+from monitoring import statistics
 from monitoring.findings import Finding, Kind, State
 from monitoring.measure import Pair
-from monitoring.statistics import moved
 
 Array = NDArray[Any]
 _SEED = 0
@@ -27,7 +27,7 @@ class Cause:
 
     kind: Kind
     what: str
-    """As of a finding; `mix of genres` for several frequencies."""
+    """As of a finding."""
     slices: tuple[str, ...] = ()
     """Genres, eras or both, the most moved first; none if it is so everywhere."""
     findings: tuple[Finding, ...] = ()
@@ -90,9 +90,10 @@ def _drifting(findings: Sequence[Finding], what: str) -> list[Finding]:
 
 def _coming_and_going(findings: Sequence[Finding], pair: Pair) -> list[Finding]:
     """The mix of the other eras follows from one that came or went, if it is the same."""
-    eras = [f.era for what in ("disappeared", "appeared") for f in _drifting(findings, what)]
-    if not eras:
+    moved = [f for what in ("disappeared", "appeared") for f in _drifting(findings, what)]
+    if not moved:
         return list(findings)
+    eras = {f.era for f in moved}
     rest = [n for n in range(GIVEN - 1) if SLICES[n] not in eras]
     one, other = (side[rest].astype(float) for side in pair.counts())
     if not one.sum() or not other.sum():
@@ -100,10 +101,8 @@ def _coming_and_going(findings: Sequence[Finding], pair: Pair) -> list[Finding]:
     left = np.abs(one / one.sum() - other / other.sum()).sum() / 2
     if left >= pair.settings.era_mix:
         return list(findings)
-    return [
-        _marked(f, f"{eras[0]} {'is gone' if f.window else 'came'}") if f.what == "era mix" else f
-        for f in findings
-    ]
+    why = f"{moved[0].era}, which {moved[0].what}"
+    return [_marked(f, why) if f.what == "era mix" else f for f in findings]
 
 
 def _general(findings: Sequence[Finding], pair: Pair) -> list[Finding]:
@@ -140,7 +139,7 @@ def _accounted(finding: Finding, pair: Pair, remedies: dict[str, Remedy], chance
         if sides is None:
             continue
         before, after = (np.rint(side).astype(np.int64) for side in sides)
-        left = moved(before, after, np.random.default_rng(_SEED))
+        left = statistics.moved(before, after, np.random.default_rng(_SEED))
         if left.effect < finding.threshold or left.p > chance:
             return _marked(finding, why)
     return finding
