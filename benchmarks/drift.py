@@ -202,9 +202,10 @@ def cost(folder: Path, most: int) -> tuple[list[Claim], list[list[str | float]]]
             for name, run in runs[count].items()
         ]
     last = runs[most]
+    claims = _linear(runs) if len(runs) > 2 else []
     alone, whole, theirs = (last[name] for name in ("statistics", "report", "preset"))
     times = theirs.seconds / alone.seconds
-    return [
+    claims += [
         Claim("statistics, s", f"{alone.seconds:.1f}", "under 12", alone.seconds < 12),
         Claim("statistics, MB", f"{alone.largest_mb:.0f}", "under 600", alone.largest_mb < 600),
         Claim("faster than DataDriftPreset", f"{times:.0f} times", "at least 10", times >= 10),
@@ -212,7 +213,29 @@ def cost(folder: Path, most: int) -> tuple[list[Claim], list[list[str | float]]]
         Claim(
             "whole report, MB", f"{whole.largest_mb:.0f}", "under 1,500", whole.largest_mb < 1500
         ),
-    ], rows
+    ]
+    return claims, rows
+
+
+def _linear(runs: dict[int, dict[str, Run]]) -> list[Claim]:
+    """Compare what a record more costs in small and in large windows: what is fixed falls out."""
+    few, some, many = sorted(runs)
+
+    def each(name: str, low: int, high: int) -> float:
+        return (runs[high][name].seconds - runs[low][name].seconds) / (high - low)
+
+    claims = []
+    for name in ("statistics", "report"):
+        ratio = each(name, some, many) / max(each(name, few, some), 1e-9)
+        claims.append(
+            Claim(
+                f"{name}: a record more, in {many:,} beside {some:,}",
+                f"{ratio:.2f} times",
+                "at most 1.5 (linear)",
+                ratio <= 1.5,
+            )
+        )
+    return claims
 
 
 def main() -> None:

@@ -196,10 +196,18 @@ def _sharpened(counts: Array, slope: float) -> Array:
 
 
 def _chosen(findings: Sequence[Finding], pair: Pair) -> list[Finding]:
-    """How often genres are chosen, and answers unsure, follows from the probabilities."""
+    """How often genres are chosen, and answers unsure, follows from the probabilities.
+
+    It follows from another mix or calibration as well, but not from looks: these say nothing of
+    what the model makes of them.
+    """
     several = [f for f in findings if f.what == "probability" and f.state is State.DRIFT]
     genres = {f.genre: f.explained_by or "its probabilities" for f in several if not f.era}
-    roots = [f for f in findings if f.drifts and f.what not in ("chosen", "unsure")]
+    roots = [
+        f
+        for f in findings
+        if f.drifts and f.what not in ("chosen", "unsure") and f.kind is not Kind.INPUT
+    ]
     found = []
     for f in findings:
         why = genres.get(f.genre) if f.what == "chosen" else ""

@@ -3,6 +3,7 @@
 All of it is aggregated where it is read: a million records need no more memory than a thousand.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,10 +28,13 @@ from marquee.profile import (
     Profile,
     empty_profile,
 )
-from marquee.records import REPLAY_CLIENT, record_files
+from marquee.records import REPLAY_CLIENT, SCHEMA_VERSION, record_files
 from marquee.records import SCHEMA as RECORD_SCHEMA
 from monitoring.findings import Finding
+from monitoring.roles import ROLES_SCHEMA, Role
 from monitoring.truth import TRUTH_SCHEMA
+
+logger = logging.getLogger(__name__)
 
 _MEMORY = "400MB"
 _SEED = 1
@@ -44,6 +48,14 @@ _SLICE = f"""
         ELSE 'unknown'
     END"""
 _NO_RECORDS = "no_records"
+_PLACE = "((date + to_hours(hour)) AT TIME ZONE 'UTC')"
+"""The hour of a file's folder, which is that of its first record."""
+_TIME = f"""
+    CASE WHEN time >= {_PLACE} AND time < {_PLACE} + INTERVAL 2 HOUR THEN time ELSE {_PLACE} END"""
+"""When a prediction was made. A file covers a minute: where a clock has jumped amid one, the hour
+of its folder counts, so that each prediction is in some window."""
+_JUMPED = f"""
+    (time < {_PLACE} - INTERVAL 1 MINUTE OR time >= {_PLACE} + INTERVAL 2 HOUR)"""
 _MEASURED = {
     "size": "log2(greatest(width::double * height, 1))",
     "shape": "width / greatest(height, 1)::double",
@@ -72,11 +84,23 @@ class Counted:
     """Rows that were there already, from files that were delivered twice."""
     failed: int
     """Requests without an answer."""
-    versions: dict[str, int]
-    """Predictions by model version, this one's among them."""
+    roles: tuple[tuple[str, str, int], ...]
+    """Model version, its role and its predictions, the most first; this model's among them. The
+    role is empty if nobody knows any."""
     labelled: int
     """Predictions whose film's genres are known."""
+    replayed: int
+    """Posters that a rollout replayed; no user sent them."""
+    jumped: int
+    """Rows whose time is not that of their file: a clock was set meanwhile."""
     files: int
+    unreadable: tuple[str, ...] = ()
+    """Files that are damaged, and were left out."""
+
+    @property
+    def others(self) -> int:
+        """Predictions of other models."""
+        return sum(count for _, _, count in self.roles) - self.records
 
 
 class Records:
@@ -90,9 +114,11 @@ class Records:
         version: The model's version.
         genres: Its genres.
         truth: Films whose genres are known, as `read_truth` gives them; none without.
+        roles: Which role models had from when on, as `monitoring.roles` gives them.
+        leave_out: Files that are damaged.
 
     Raises:
-        DataError: The files cannot be read.
+        DataError: The files cannot be read, or a newer Marquee wrote them.
     """
 
     def __init__(
@@ -102,18 +128,21 @@ class Records:
         version: str,
         genres: Sequence[str],
         truth: pa.Table | None = None,
+        roles: pa.Table | None = None,
+        leave_out: Sequence[str] = (),
     ) -> None:
         self.window = window
+        self._uri = uri
         self._genres = tuple(genres)
-        self._files = record_files(uri, window.since, window.until)
-        self._database = duckdb.connect()
-        self._database.execute(f"SET memory_limit = '{_MEMORY}'")
-        self._database.execute("SET preserve_insertion_order = false")
-        self._database.execute("SET TimeZone = 'UTC'")
-        if not storage.is_local(uri):
-            self._database.register_filesystem(storage.filesystem(uri))
+        self._left_out = tuple(leave_out)
+        files = record_files(uri, window.since, window.until)
+        self._files = [file for file in files if file not in self._left_out]
+        self._has_roles = roles is not None
+        self._database = _connect(uri)
+        self._database.register("truth", TRUTH_SCHEMA.empty_table() if truth is None else truth)
+        self._database.register("roles", ROLES_SCHEMA.empty_table() if roles is None else roles)
         with _explained(uri):
-            self._prepare(version, truth)
+            self._prepare(version)
 
     def __enter__(self) -> Self:
         return self
@@ -121,20 +150,21 @@ class Records:
     def __exit__(self, *_: object) -> None:
         self._database.close()
 
-    def _prepare(self, version: str, truth: pa.Table | None) -> None:
-        self._database.register("truth", truth if truth is not None else TRUTH_SCHEMA.empty_table())
-        self._database.register(_NO_RECORDS, RECORD_SCHEMA.empty_table())
-        files = [str(storage.local_path(f)) if storage.is_local(f) else f for f in self._files]
-        source = f"read_parquet({files!r}, hive_partitioning = false)" if files else _NO_RECORDS
+    def _prepare(self, version: str) -> None:
+        self._refuse_newer()
         since, until = (
             f"'{moment.isoformat()}'::timestamptz"
             for moment in (self.window.since, self.window.until)
         )
         self._database.execute(
+            f"""CREATE VIEW all_rows AS
+            SELECT * REPLACE ({_TIME} AS time), {_JUMPED} AS jumped,
+                {_SLICE} AS slice, hash(prediction_id) AS mark
+            FROM {self._source()} WHERE {_TIME} >= {since} AND {_TIME} < {until}"""
+        )
+        self._database.execute(
             f"""CREATE VIEW rows AS
-            SELECT *, {_SLICE} AS slice, hash(prediction_id) AS mark FROM {source}
-            WHERE time >= {since} AND time < {until}
-              AND client_id IS DISTINCT FROM '{REPLAY_CLIENT}'"""
+            SELECT * FROM all_rows WHERE client_id IS DISTINCT FROM '{REPLAY_CLIENT}'"""
         )
         self._database.execute(
             "CREATE TABLE twice AS SELECT mark FROM rows GROUP BY mark HAVING count(*) > 1"
@@ -152,23 +182,74 @@ class Records:
             WHERE outcome = 'ok' AND model_version = '{version}'"""
         )
 
+    def _source(self) -> str:
+        """Name what the rows come from, in SQL."""
+        if self._files:
+            return _read(self._files)
+        columns = RECORD_SCHEMA.append(pa.field("date", pa.date32())).append(
+            pa.field("hour", pa.int64())
+        )
+        self._database.register(_NO_RECORDS, columns.empty_table())
+        return _NO_RECORDS
+
+    def _refuse_newer(self) -> None:
+        if not self._files:
+            return
+        newest = self._one(
+            f"SELECT max(try_cast(value::varchar AS int)) FROM parquet_kv_metadata("
+            f"{_paths(self._files)}) WHERE key = 'schema_version'"
+        )[0]
+        if newest and newest > SCHEMA_VERSION:
+            raise DataError(
+                f"records of {self._uri} have schema_version {newest}, this Marquee reads up to "
+                f"{SCHEMA_VERSION}",
+                remedy="upgrade Marquee",
+            )
+
     def counted(self) -> Counted:
         """Tell what the window's records hold."""
         rows, failed = self._one("SELECT count(*), count(*) FILTER (outcome <> 'ok') FROM once")
-        (all_rows,) = self._one("SELECT count(*) FROM rows")
-        records, labelled = self._one("SELECT count(*), count(known) FROM predictions")
-        versions = self._all(
-            "SELECT model_version, count(*) FROM once WHERE outcome = 'ok' "
-            "GROUP BY ALL ORDER BY 2 DESC"
+        all_rows, replayed, jumped = self._one(
+            f"""SELECT count(*), count(*) FILTER (client_id = '{REPLAY_CLIENT}'),
+                count(*) FILTER (jumped) FROM all_rows"""
         )
+        records, labelled = self._one("SELECT count(*), count(known) FROM predictions")
         return Counted(
             records=records,
-            duplicates=all_rows - rows,
+            duplicates=all_rows - replayed - rows,
             failed=failed,
-            versions=dict(versions),
+            roles=tuple(self._roles()),
             labelled=labelled,
+            replayed=replayed,
+            jumped=jumped,
             files=len(self._files),
+            unreadable=self._left_out,
         )
+
+    def _roles(self) -> list[tuple[str, str, int]]:
+        unknown = Role.UNREGISTERED if self._has_roles else ""
+        return self._all(
+            f"""SELECT model_version, coalesce(role, '{unknown}'), count(*)
+            FROM (SELECT model_version, time FROM once WHERE outcome = 'ok') AS made
+            ASOF LEFT JOIN roles ON model_version = version AND time >= since
+            GROUP BY ALL ORDER BY 3 DESC, 1, 2"""
+        )
+
+    def right(self) -> dict[str, tuple[int, int]]:
+        """Tell of each genre how often it was chosen where truth is known, and how often rightly.
+
+        Returns:
+            Genre to both counts.
+        """
+        found = dict.fromkeys(self._genres, (0, 0))
+        for genre, chosen, right in self._all(
+            """SELECT genre, count(*), count(*) FILTER (list_contains(known, genre)) FROM
+            (SELECT known, unnest(genres) AS genre FROM predictions WHERE known IS NOT NULL)
+            GROUP BY ALL"""
+        ):
+            if genre in found:
+                found[genre] = chosen, right
+        return found
 
     def profile(self) -> Profile:
         """Count the model's predictions.
@@ -218,10 +299,12 @@ class Records:
             A row each: what a record has, `slice`, and `known`, the film's genres.
         """
         slices = self._one("SELECT greatest(count(DISTINCT slice), 1) FROM predictions")[0]
-        return self._database.sql(
-            f"""SELECT {_SAMPLED}, slice, known FROM predictions
-            QUALIFY row_number() OVER (PARTITION BY slice ORDER BY mark) <= {SAMPLE // slices}"""
-        ).to_arrow_table()
+        with _explained(self._uri):
+            return self._database.sql(
+                f"""SELECT {_SAMPLED}, slice, known FROM predictions
+                QUALIFY row_number() OVER (PARTITION BY slice ORDER BY mark)
+                    <= {SAMPLE // slices}"""
+            ).to_arrow_table()
 
     def examples(self, finding: Finding, most: int = 5) -> list[tuple[str, str | None, float]]:
         """Give predictions of the slice that a finding is about.
@@ -244,7 +327,8 @@ class Records:
         return self._all(query)[0]
 
     def _all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        return self._database.execute(query, list(values)).fetchall()
+        with _explained(self._uri):
+            return self._database.execute(query, list(values)).fetchall()
 
 
 def _bin(value: str) -> str:
@@ -271,6 +355,48 @@ def _measures_query() -> str:
         SELECT slice, name, {_bin("value")}, count(*)
         FROM (SELECT slice, unnest([{names}]) AS name, unnest([{values}]) AS value FROM predictions)
         GROUP BY ALL"""
+
+
+def unreadable(uri: str, window: Window) -> list[str]:
+    """Find the files of a window that are damaged, by reading every value of each.
+
+    Args:
+        uri: The folder of all records.
+        window: When.
+
+    Returns:
+        Their URIs.
+    """
+    columns = ", ".join(RECORD_SCHEMA.names)
+    found = []
+    with _connect(uri) as database:
+        for file in record_files(uri, window.since, window.until):
+            try:
+                database.execute(f"SELECT max(hash({columns})) FROM {_read([file])}").fetchall()
+            except duckdb.Error as error:
+                logger.warning("%s is no file of prediction records: %s", file, error)
+                found.append(file)
+    return found
+
+
+def _connect(uri: str) -> duckdb.DuckDBPyConnection:
+    database = duckdb.connect()
+    database.execute(f"SET memory_limit = '{_MEMORY}'")
+    database.execute("SET preserve_insertion_order = false")
+    database.execute("SET TimeZone = 'UTC'")
+    if not storage.is_local(uri):
+        database.register_filesystem(storage.filesystem(uri))
+    return database
+
+
+def _read(files: Sequence[str]) -> str:
+    types = "{'date': DATE, 'hour': BIGINT}"
+    return f"read_parquet({_paths(files)}, hive_partitioning = true, hive_types = {types})"
+
+
+def _paths(files: Sequence[str]) -> str:
+    """Write a list of files in SQL."""
+    return repr([str(storage.local_path(f)) if storage.is_local(f) else f for f in files])
 
 
 @contextmanager

@@ -4,23 +4,27 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+import pyarrow as pa
 
 from marquee import storage
 from marquee.bundle import Bundle, load
-from marquee.errors import UsageError
+from marquee.errors import DataError, UsageError
 from marquee.profile import Profile
+from marquee.registry import open_registry
 from marquee.settings import DriftSettings
+from monitoring.archive import REPORT_FILE, folder_of, read_past
 from monitoring.causes import Cause, causes, explain
-from monitoring.collect import Records, Window
+from monitoring.collect import Records, Window, unreadable
 from monitoring.measure import Pair, measure
 from monitoring.page import chat_message, drift_page
-from monitoring.report import DriftReport, Example, Past
-from monitoring.truth import read_truth
+from monitoring.performance import performance
+from monitoring.report import DriftReport, Example
+from monitoring.roles import roles
+from monitoring.truth import read_truth, truth_digest
 
-REPORT_FILE, PAGE_FILE, CHAT_FILE = "drift.json", "drift.html", "drift.md"
+PAGE_FILE, CHAT_FILE = "drift.html", "drift.md"
 VERDICT_FILE, PROFILE_FILE, EVIDENTLY_FILE = "verdict.json", "profile.json", "evidently.html"
 
 logger = logging.getLogger(__name__)
@@ -39,6 +43,8 @@ class Order:
     window: Window
     truth: str = ""
     """A CSV file of films' genres; none without it."""
+    registry: str = ""
+    """Where rollouts keep what became of models; without it nobody knows their roles."""
     evidently: bool = True
     """Whether Evidently's page is made as well."""
     settings: DriftSettings = field(default_factory=DriftSettings)
@@ -59,20 +65,53 @@ def drift(order: Order) -> DriftReport:
     """
     if order.window.since >= order.window.until:
         raise UsageError(f"the window {order.window} is empty", remedy="give --from before --to")
+    try:
+        found = _counted(order)
+    except DataError:
+        damaged = unreadable(order.records, order.window)
+        if not damaged:
+            raise
+        found = _counted(order, damaged)
+    report = found.report
+    logger.info("drift: %s", report.sentence())
+    folder = folder_of(order.out, order.window)
+    _write(report, found.profile, folder)
+    if found.sample is not None:
+        _write_evidently(report, found.reference, found.sample, folder, order.out)
+    return report
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Found:
+    """What was read of a window, and what it means."""
+
+    reference: Profile
+    profile: Profile
+    report: DriftReport
+    sample: pa.Table | None
+
+
+def _counted(order: Order, leave_out: Sequence[str] = ()) -> _Found:
     bundle = load(order.bundle)
     reference = Profile.from_document(bundle.info.reference_profile, order.bundle)
-    truth = read_truth(order.truth) if order.truth else None
-    genres = bundle.info.genres
-    with Records(order.records, order.window, bundle.version, genres, truth) as records:
+    with Records(
+        order.records,
+        order.window,
+        bundle.version,
+        bundle.info.genres,
+        truth=read_truth(order.truth) if order.truth else None,
+        roles=roles(open_registry(order.registry)) if order.registry else None,
+        leave_out=leave_out,
+    ) as records:
         profile = records.profile()
         report = _report(order, bundle, reference, profile, records)
-        logger.info("drift: %s", report.sentence())
-        sample = records.sample() if order.evidently and report.counted.records else None
-    folder = folder_of(order.out, order.window)
-    _write(report, profile, folder)
-    if sample is not None:
-        _write_evidently(report, reference, sample, folder, order.out)
-    return report
+        wanted = order.evidently and report.counted.records
+        return _Found(
+            reference=reference,
+            profile=profile,
+            report=report,
+            sample=records.sample() if wanted else None,
+        )
 
 
 def _report(
@@ -89,7 +128,9 @@ def _report(
         findings=tuple(findings),
         causes=tuple(found),
         examples=tuple(_examples(records, found)),
+        performance=tuple(performance(profile, records.right(), order.settings.min_positives)),
         past=tuple(read_past(order.out, bundle.version, order.window)),
+        truth=order.truth and truth_digest(order.truth),
         settings=order.settings,
     )
 
@@ -101,43 +142,6 @@ def _examples(records: Records, found: Sequence[Cause]) -> list[Example]:
         for finding in drifting[:5]
         for prediction, film, probability in records.examples(finding)
     ]
-
-
-def folder_of(out: str, window: Window) -> str:
-    """Name the folder of a window's report."""
-    return storage.join(out, f"{window.since:%Y%m%dT%H%M%SZ}_{window.until:%Y%m%dT%H%M%SZ}")
-
-
-def read_past(out: str, version: str, window: Window, most: int = 12) -> list[Past]:
-    """Read what reports of earlier windows said of the same model.
-
-    Args:
-        out: The folder of all reports.
-        version: The model's version.
-        window: The window before which they end.
-        most: How many to read at most.
-
-    Returns:
-        The latest ones, in order of time.
-    """
-    names = [name for name in storage.list_files(out) if name.endswith(f"/{REPORT_FILE}")]
-    found: list[Past] = []
-    for name in sorted(names, reverse=True):
-        document = json.loads(storage.read_text(storage.join(out, name)))
-        past = Past(
-            window=Window(
-                since=datetime.fromisoformat(document["since"]),
-                until=datetime.fromisoformat(document["until"]),
-            ),
-            records=document["counted"]["records"],
-            drift_share=document["drift_share"],
-            causes=tuple(cause["name"] for cause in document["causes"]),
-        )
-        if document["version"] == version and past.window.until <= window.since:
-            found.append(past)
-        if len(found) == most:
-            break
-    return found[::-1]
 
 
 def _write(report: DriftReport, profile: Profile, folder: str) -> None:
@@ -153,7 +157,7 @@ def _write(report: DriftReport, profile: Profile, folder: str) -> None:
 
 
 def _write_evidently(
-    report: DriftReport, reference: Profile, sample: Any, folder: str, out: str
+    report: DriftReport, reference: Profile, sample: pa.Table, folder: str, out: str
 ) -> None:
     # Evidently takes seconds to load, and who wants none of it shall not wait.
     from monitoring.evidently_report import add_run, evidently_report

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from marquee import storage
 from marquee.verdict import Outcome
-from monitoring.drift import REPORT_FILE
+from monitoring.archive import REPORT_FILE
 
 logger = logging.getLogger(__name__)
 

@@ -57,10 +57,9 @@ def chat_message(report: DriftReport) -> str:
 def _tiles(report: DriftReport) -> Tiles:
     counted = report.counted
     judged = sum(finding.state is not State.INSUFFICIENT for finding in report.findings)
-    others = sum(counted.versions.values()) - counted.records
     return Tiles(
         tiles=[
-            ("predictions", f"{counted.records:,}", f"{others:,} more of other models"),
+            ("predictions", f"{counted.records:,}", f"{counted.others:,} more of other models"),
             (
                 "with known genres",
                 f"{counted.labelled:,}",

@@ -12,6 +12,7 @@ from marquee.verdict import Check, Outcome, Verdict
 from monitoring.causes import Cause
 from monitoring.collect import Counted, Window
 from monitoring.findings import Finding, Kind, State
+from monitoring.performance import Performance, means
 from monitoring.words import NEXT, describe
 
 SCHEMA_VERSION = 1
@@ -35,6 +36,8 @@ class Past:
     records: int
     drift_share: float
     causes: tuple[str, ...]
+    scores: dict[str, float]
+    """How right the model was, as `monitoring.performance.means` gives it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +51,12 @@ class DriftReport:
     findings: tuple[Finding, ...]
     causes: tuple[Cause, ...]
     examples: tuple[Example, ...]
+    performance: tuple[Performance, ...]
+    """By genre, where truth is known of enough posters."""
     past: tuple[Past, ...]
     """Earlier windows of the same model, the latest last."""
+    truth: str
+    """Digest of the films' genres that were known; empty without any."""
     settings: DriftSettings
 
     @property
@@ -61,7 +68,7 @@ class DriftReport:
     @property
     def verdict(self) -> Verdict:
         """The verdict: failed if something drifts."""
-        checks = [_enough(self), *(_kind(self, kind) for kind in Kind)]
+        checks = [_enough(self), _readable(self), *(_kind(self, kind) for kind in Kind)]
         return Verdict(
             gate="drift", subject=f"{self.version[:12]}, {self.window}", checks=tuple(checks)
         )
@@ -74,7 +81,7 @@ class DriftReport:
             return f"Drift: {said}{f'; and {more} more' if more > 0 else ''}."
         if self.verdict.outcome is Outcome.PASSED:
             return f"No drift in {self.counted.records:,} predictions."
-        return f"Nobody can tell: {self.counted.records:,} predictions are too few."
+        return f"Nobody can tell: {_why_unclear(self)}."
 
     def since(self, cause: Cause) -> datetime:
         """Tell since when a cause is there: the first of the windows in a row that name it."""
@@ -96,6 +103,9 @@ class DriftReport:
             "outcome": self.verdict.outcome,
             "drift_share": round(self.drift_share, 6),
             "counted": asdict(self.counted),
+            "scores": means(self.performance),
+            "performance": [_plain(asdict(score)) for score in self.performance],
+            "truth": self.truth,
             "causes": [
                 {
                     "name": cause.name,
@@ -125,16 +135,44 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _why_unclear(report: DriftReport) -> str:
+    counted = report.counted
+    if counted.records >= report.settings.min_samples:
+        return f"{len(counted.unreadable)} of {_files(report)} files of records are damaged"
+    if not counted.records and counted.others:
+        return f"{counted.others:,} predictions are of other models, none is of this one"
+    return f"{counted.records:,} predictions are too few"
+
+
 def _enough(report: DriftReport) -> Check:
-    count, least = report.counted.records, report.settings.min_samples
-    enough = count >= least
+    counted, least = report.counted, report.settings.min_samples
+    remedy = "take a longer window; see that the server writes records here"
+    if counted.others > counted.records:
+        remedy = f"report on the bundle that predicted: most are of {counted.roles[0][0]}"
+    enough = counted.records >= least
     return Check(
         name="predictions",
         outcome=Outcome.PASSED if enough else Outcome.INCONCLUSIVE,
-        measured=f"{count:,}",
+        measured=f"{counted.records:,}",
         bound=f"at least {least:,}",
-        remedy="" if enough else "take a longer window; see that the server writes records here",
+        remedy="" if enough else remedy,
     )
+
+
+def _readable(report: DriftReport) -> Check:
+    damaged = report.counted.unreadable
+    return Check(
+        name="files of records",
+        outcome=Outcome.INCONCLUSIVE if damaged else Outcome.PASSED,
+        measured=f"{len(damaged):,} of {_files(report):,} are damaged",
+        bound="none",
+        blame=damaged,
+        remedy="restore them or move them away, and report again" if damaged else "",
+    )
+
+
+def _files(report: DriftReport) -> int:
+    return report.counted.files + len(report.counted.unreadable)
 
 
 def _kind(report: DriftReport, kind: Kind) -> Check:

@@ -1,6 +1,7 @@
 """Ground truth that comes later: the genres of films, to be joined with predictions."""
 
 import csv
+import hashlib
 import io
 
 import pyarrow as pa
@@ -26,11 +27,7 @@ def read_truth(uri: str) -> pa.Table:
     Raises:
         DataError: There is no file, a column is missing, or a genre is unknown.
     """
-    try:
-        text = storage.read_text(uri)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {uri}", remedy="check --truth") from None
-    rows = csv.DictReader(io.StringIO(text))
+    rows = csv.DictReader(io.StringIO(_text(uri)))
     missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
     if missing:
         raise DataError(
@@ -49,3 +46,25 @@ def read_truth(uri: str) -> pa.Table:
         if row["film_id"]:
             films[row["film_id"]] = genres
     return pa.table({"film_id": list(films), "genres": list(films.values())}, schema=TRUTH_SCHEMA)
+
+
+def truth_digest(uri: str) -> str:
+    """Tell one state of a file of films' genres from another.
+
+    Args:
+        uri: The CSV file.
+
+    Returns:
+        The SHA-256 of its text.
+
+    Raises:
+        DataError: There is no file.
+    """
+    return hashlib.sha256(_text(uri).encode()).hexdigest()
+
+
+def _text(uri: str) -> str:
+    try:
+        return storage.read_text(uri)
+    except FileNotFoundError:
+        raise DataError(f"there is no file {uri}", remedy="check --truth") from None

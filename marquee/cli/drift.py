@@ -34,6 +34,9 @@ def drift(
     truth: str = typer.Option(
         "", metavar="CSV", help="Films' genres: the columns film_id and genres (joined by |)."
     ),
+    registry: str = typer.Option(
+        "", metavar="URI", help="The model registry: it tells canary from stable model."
+    ),
     evidently: bool = typer.Option(True, help="Make Evidently's page as well."),
     as_json: bool = typer.Option(False, "--json", help="Print the report as one JSON object."),
     fail_on: FailOn = typer.Option(
@@ -43,8 +46,9 @@ def drift(
 ) -> None:
     """Tell what has drifted, where, and how sure that is."""
     from marquee.settings import load, parse_overrides
+    from monitoring.archive import folder_of
     from monitoring.collect import Window
-    from monitoring.drift import PAGE_FILE, Order, folder_of
+    from monitoring.drift import PAGE_FILE, Order
     from monitoring.drift import drift as report_on
 
     end = _moment("--to", until) if until else _now()
@@ -55,6 +59,7 @@ def drift(
         out=out,
         window=Window(since=begin, until=end),
         truth=truth,
+        registry=registry,
         evidently=evidently,
         settings=load(parse_overrides(overrides)).drift,
     )

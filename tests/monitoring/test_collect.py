@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated_drift import GENRES, World
+from marquee.decision import decide
 from marquee.errors import DataError
 from marquee.profile import PREDICTED, SLICES, UNLABELLED
 from marquee.records import REPLAY_CLIENT, SCHEMA, write_records
-from monitoring.collect import Records, Window
+from marquee.registry import Event, Stage
+from monitoring.collect import Records, Window, unreadable
 from monitoring.findings import Finding, Kind
+from monitoring.roles import roles
 from monitoring.truth import read_truth
 
 VERSION = "a" * 64
@@ -29,8 +32,8 @@ def uri(drawn, tmp_path):
     return str(tmp_path / "records")
 
 
-def opened(uri, window=DAY, truth=None):
-    return Records(uri, window, VERSION, GENRES, truth)
+def opened(uri, window=DAY, **more):
+    return Records(uri, window, VERSION, GENRES, **more)
 
 
 def test_it_counts_as_the_reference_is_counted(drawn, uri):
@@ -99,20 +102,21 @@ def table(drawn, **changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "versions", "failed"),
+    ("changes", "said"),
     [
-        ({"model_version": "b" * 64}, {VERSION: 600, "b" * 64: 10}, 0),
-        ({"client_id": REPLAY_CLIENT}, {VERSION: 600}, 0),
-        ({"outcome": "refused"}, {VERSION: 600}, 10),
+        ({"model_version": "b" * 64}, {"others": 10}),
+        ({"client_id": REPLAY_CLIENT}, {"replayed": 10}),
+        ({"outcome": "refused"}, {"failed": 10}),
     ],
     ids=["another model", "a rollout's replay", "no answer"],
 )
-def test_what_is_none_of_its_predictions_is_left_out(drawn, uri, changes, versions, failed):
+def test_what_is_none_of_its_predictions_is_left_out(drawn, uri, changes, said):
     write_records(uri, "other", 0, table(drawn, **changes))
     with opened(uri) as records:
         counted = records.counted()
         assert records.profile().total == counted.records == 600
-    assert (counted.versions, counted.failed) == (versions, failed)
+    names = ("others", "replayed", "failed", "duplicates", "jumped")
+    assert {name: getattr(counted, name) for name in names} == dict.fromkeys(names, 0) | said
 
 
 def test_eras_given_and_guessed_are_kept_apart(drawn, uri):
@@ -135,6 +139,74 @@ def test_what_is_no_file_of_records_is_named(uri):
     (folder / "broken.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match="cannot be read"):
         opened(uri)
+    assert unreadable(uri, DAY) == [str(folder / "broken.parquet")]
+
+
+def test_a_file_whose_pages_are_damaged_is_found(uri):
+    file = sorted(Path(uri).rglob("*.parquet"))[0]
+    data = bytearray(file.read_bytes())
+    data[200:2000] = bytes(1800)  # its footer is whole
+    file.write_bytes(data)
+    assert unreadable(uri, DAY) == [str(file)]
+    with opened(uri, leave_out=[str(file)]) as records:
+        counted = records.counted()
+    assert (counted.unreadable, counted.records) == ((str(file),), 575)
+
+
+def test_records_of_a_newer_marquee_are_refused(drawn, uri):
+    rows = table(drawn)
+    newer = rows.replace_schema_metadata({"schema_version": "2"})
+    write_records(uri, "newer", 0, newer)
+    with pytest.raises(DataError, match="schema_version 2"):
+        opened(uri)
+
+
+@pytest.mark.parametrize("hours", [-30, 30], ids=["set back", "set forward"])
+def test_a_clock_that_jumps_loses_nothing(drawn, uri, hours):
+    rows = table(drawn)
+    times = rows["time"].to_pylist()
+    times[5:] = [time + timedelta(hours=hours) for time in times[5:]]
+    write_records(uri, "jumped", 0, rows.set_column(1, SCHEMA.field(1), [times]))
+    with opened(uri) as records:
+        counted = records.counted()
+    assert (counted.records, counted.jumped) == (610, 5)
+
+
+def test_roles_are_those_of_the_time(drawn, uri):
+    noon = DAY.since + timedelta(hours=12)
+    history = [
+        event("registered", VERSION, DAY.since - timedelta(days=1)),
+        event(Stage.CHAMPION, VERSION, noon),
+        event(Stage.CHAMPION, "c" * 64, DAY.since),
+    ]
+    write_records(uri, "other", 0, table(drawn, model_version="b" * 64))
+    with opened(uri, roles=roles(History(history))) as records:
+        counted = records.counted()
+    assert counted.roles == (
+        (VERSION, "canary", 300),
+        (VERSION, "stable", 300),
+        ("b" * 64, "unregistered", 10),
+    )
+
+
+def event(what, version, time):
+    return Event(time=time.isoformat(), who="a test", what=what, version=version, reason="")
+
+
+class History:
+    def __init__(self, events):
+        self.history = lambda: events
+
+
+def test_it_tells_how_often_a_choice_was_right(drawn, uri, tmp_path):
+    (tmp_path / "truth.csv").write_text(drawn.truth())
+    with opened(uri, truth=read_truth(str(tmp_path / "truth.csv"))) as records:
+        found = records.right()
+    chosen, _ = decide(drawn.probabilities, (0.4,) * len(GENRES))
+    assert found == {
+        genre: (int(chosen[:, g].sum()), int((chosen[:, g] & drawn.labels[:, g]).sum()))
+        for g, genre in enumerate(GENRES)
+    }
 
 
 def test_a_sample_has_all_eras(uri):

@@ -10,8 +10,9 @@ from bundles import tiny_bundle
 from benchmarks.simulated_drift import GENRES, SCENARIOS, World
 from marquee.errors import UsageError
 from marquee.verdict import Outcome, Verdict
+from monitoring.archive import folder_of
 from monitoring.collect import Window
-from monitoring.drift import Order, drift, folder_of
+from monitoring.drift import Order, drift
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 HORROR = SCENARIOS[1]
@@ -98,6 +99,49 @@ def test_too_few_predictions_are_inconclusive(report):
     found = report(count=20)
     assert found.verdict.outcome is Outcome.INCONCLUSIVE
     assert found.sentence() == "Nobody can tell: 20 predictions are too few."
+
+
+def test_a_damaged_file_is_named_and_the_rest_is_counted(report, bundle, tmp_path):
+    report(0)
+    file = sorted((tmp_path / "records").rglob("*.parquet"))[3]
+    file.write_bytes(file.read_bytes()[:-9])  # half-written
+    order = Order(
+        records=str(tmp_path / "records"), bundle=str(bundle.folder), out=str(tmp_path / "again"),
+        window=window(0), evidently=False,
+    )  # fmt: skip
+    found = drift(order)
+    assert found.sentence() == "Nobody can tell: 1 of 24 files of records are damaged."
+    assert found.verdict.outcome is Outcome.INCONCLUSIVE
+    assert 1900 < found.counted.records < 2000
+    assert file.name in found.verdict.to_json()
+
+
+def test_records_of_other_models_only_are_inconclusive(report, tmp_path, bundle):
+    report(0)
+    other = tiny_bundle(
+        tmp_path / "other", genres=GENRES, label_set="all18", thresholds=(0.3,) * len(GENRES),
+        reference_profile=bundle.info.reference_profile,
+    )  # fmt: skip
+    order = Order(
+        records=str(tmp_path / "records"), bundle=str(other.folder), out=str(tmp_path / "again"),
+        window=window(0),
+    )  # fmt: skip
+    found = drift(order)
+    assert found.sentence() == (
+        "Nobody can tell: 2,000 predictions are of other models, none is of this one."
+    )
+    assert bundle.version in found.verdict.to_json()
+
+
+def test_it_tells_how_right_the_model_was(report, tmp_path):
+    report(0, truth=True)
+    found = report(1, truth=True)
+    assert len(found.performance) == len(GENRES)
+    (past,) = found.past
+    assert 0.4 < past.scores["macro_map"] < 0.7
+    assert past.scores["calibration_error"] < 0.05
+    document = json.loads((files_of(found, tmp_path) / "drift.json").read_text())
+    assert document["scores"].keys() == past.scores.keys()
 
 
 def test_it_says_since_when(report):

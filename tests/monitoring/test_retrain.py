@@ -40,11 +40,22 @@ def report(*causes, version="a" * 64):
         window=Window(since=NOW - timedelta(days=1), until=NOW),
         version=version,
         genres=("Horror",),
-        counted=Counted(records=1000, duplicates=0, failed=0, versions={}, labelled=1000, files=1),
+        counted=Counted(
+            records=1000,
+            duplicates=0,
+            failed=0,
+            roles=(),
+            labelled=1000,
+            replayed=0,
+            jumped=0,
+            files=1,
+        ),
         findings=tuple(finding for item in causes for finding in item.findings),
         causes=causes,
         examples=(),
+        performance=(),
         past=(),
+        truth="",
         settings=DriftSettings(),
     )
 
