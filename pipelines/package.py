@@ -5,6 +5,7 @@ from typing import Any
 
 from kfp import compiler
 
+from marquee.errors import UsageError
 from pipelines import scoring, training
 
 PIPELINES: dict[str, Any] = {
@@ -22,10 +23,27 @@ def compile_all(folder: Path) -> list[Path]:
     Returns:
         The packages.
     """
+    return [compile_pipeline(name, folder) for name in PIPELINES]
+
+
+def compile_pipeline(name: str, folder: Path) -> Path:
+    """Compile a pipeline.
+
+    Args:
+        name: A name in `PIPELINES`.
+        folder: Where the package goes, as `<name>.yaml`.
+
+    Returns:
+        The package.
+
+    Raises:
+        UsageError: There is no such pipeline.
+    """
+    if name not in PIPELINES:
+        raise UsageError(
+            f"there is no pipeline {name!r}", remedy=f"choose one of {', '.join(PIPELINES)}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    packages = []
-    for name, pipeline in PIPELINES.items():
-        package = folder / f"{name}.yaml"
-        compiler.Compiler().compile(pipeline, str(package))
-        packages.append(package)
-    return packages
+    package = folder / f"{name}.yaml"
+    compiler.Compiler().compile(PIPELINES[name], str(package))
+    return package
