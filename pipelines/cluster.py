@@ -6,6 +6,7 @@ It speaks through the API client that KFP generates, not through `kfp.Client`: t
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,9 +20,11 @@ from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
 from marquee import __version__
-from marquee.errors import InfrastructureError, MarqueeError, Stopped, UsageError, explain
+from marquee.errors import InfrastructureError, MarqueeError, Stopped, UsageError
 from marquee.step import read_failure
 from pipelines.arguments import check_arguments
+
+logger = logging.getLogger(__name__)
 
 EXPERIMENT = "marquee"
 """Where runs and schedules go unless another experiment is named."""
@@ -450,25 +453,27 @@ def _looks(cluster: Cluster, run: Run, every_s: float) -> Iterator[Run]:
     failed = 0
     while True:
         try:
-            yield cluster.get_run(run.run_id)
-            failed = 0
+            now = cluster.get_run(run.run_id)
         except InfrastructureError:
             failed += 1
             if failed == _PATIENCE:
                 raise
+        else:
+            failed = 0
+            yield now
         time.sleep(every_s)
 
 
 def _raise_failure(run: Run) -> None:
     if run.state == "CANCELED":
         raise Stopped(f"the run {run.name} was canceled", remedy=f"see {run.url}")
-    if run.state != "FAILED":
-        return
-    failure = _failure_of(run)
-    if failure:
-        raise failure
+    if run.state == "FAILED":
+        raise _failure_of(run) or _unexplained(run)
+
+
+def _unexplained(run: Run) -> MarqueeError:
     why = f" ({run.error})" if run.error else ""
-    raise InfrastructureError(f"the run {run.name} failed{why}", remedy=f"see {run.url}")
+    return InfrastructureError(f"the run {run.name} failed{why}", remedy=f"see {run.url}")
 
 
 def _failure_of(run: Run) -> MarqueeError | None:
@@ -476,9 +481,8 @@ def _failure_of(run: Run) -> MarqueeError | None:
     uri = run.arguments.get("run_uri")
     try:
         return read_failure(uri) if uri else None
-    except Exception as fault:
-        if explain(fault) is None:
-            raise
+    except Exception as fault:  # whatever the storage raises, the news is that the run failed
+        logger.warning("what failed cannot be read below %s (%s)", uri, fault)
         return None
 
 

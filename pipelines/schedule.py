@@ -113,12 +113,7 @@ def apply(cluster: Cluster, plan: Plan) -> Schedule:
     if same and not old:
         return _shown(same[0], "unchanged")
     new = same[0] if same else _make(cluster, body, enabled, at_once=not old)
-    for item in filter(_fires, old):
-        _switch(cluster, item, False)
-    if enabled and not _fires(new):
-        _switch(cluster, new, True)
-    for item in old:
-        _delete(cluster, item)
+    _take_over(cluster, old, new, enabled)
     return _shown(_find(cluster, plan.name)[-1], "replaced" if old else "made")
 
 
@@ -134,7 +129,7 @@ def switch(cluster: Cluster, name: str, enabled: bool) -> Schedule:
         The schedule as it is now.
 
     Raises:
-        UsageError: There is none, or half of two of them.
+        UsageError: There is none, or one that was being replaced is to be resumed.
         InfrastructureError: The server is away or at fault.
     """
     found = _existing(cluster, name)
@@ -145,6 +140,9 @@ def switch(cluster: Cluster, name: str, enabled: bool) -> Schedule:
         )
     for item in found:
         _switch(cluster, item, enabled)
+    for half_made in found[1:]:
+        # The next call would enable it.
+        _delete(cluster, half_made)
     return _shown(_existing(cluster, name)[-1])
 
 
@@ -172,6 +170,15 @@ def schedules(cluster: Cluster) -> list[Schedule]:
     return sorted(map(_shown, _find(cluster)), key=lambda schedule: schedule.name)
 
 
+def _take_over(cluster: Cluster, old: list[Any], new: Any, enabled: bool) -> None:
+    for item in filter(_fires, old):
+        _switch(cluster, item, False)
+    if enabled and not _fires(new):
+        _switch(cluster, new, True)
+    for item in old:
+        _delete(cluster, item)
+
+
 def _warn_of_macros(arguments: Mapping[str, Any]) -> None:
     for name, value in arguments.items():
         if isinstance(value, str) and any(macro in value for macro in _MACROS):
@@ -190,8 +197,11 @@ def _body(plan: Plan, version: Any, experiment_id: str) -> api.V2beta1RecurringR
     else:
         period = api.V2beta1PeriodicSchedule(interval_second=str(plan.trigger.seconds))
         trigger = api.V2beta1Trigger(periodic_schedule=period)
-    body = api.V2beta1RecurringRun(
+    content = [version.pipeline_version_id, experiment_id, str(trigger), plan.arguments]
+    text = json.dumps([*content, plan.catch_up], sort_keys=True)
+    return api.V2beta1RecurringRun(
         display_name=plan.name,
+        description=f"{_MADE_BY}: {hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}",
         experiment_id=experiment_id,
         # Only with a version does KFP 2.17 tell a run the time it was scheduled for.
         pipeline_version_reference=reference(version),
@@ -200,10 +210,6 @@ def _body(plan: Plan, version: Any, experiment_id: str) -> api.V2beta1RecurringR
         max_concurrency="1",
         no_catchup=not plan.catch_up,
     )
-    content = json.dumps(api.ApiClient().sanitize_for_serialization(body), sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
-    body.description = f"{_MADE_BY}: {digest}"
-    return body
 
 
 def _digest(item: Any) -> str:
@@ -280,7 +286,7 @@ def _shown(item: Any, outcome: str = "") -> Schedule:
     return Schedule(
         name=item.display_name,
         enabled=_fires(item),
-        trigger=cron.cron if cron else f"every {int(period.interval_second)} s",
+        trigger=cron.cron if cron else f"every {period.interval_second} s",
         next_times=_next_times(item) if _fires(item) else (),
         outcome=outcome,
     )

@@ -3,12 +3,15 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import uuid
 from pathlib import Path
 
 import pytest
 import yaml
+from certificates import write_certificate
 from kfp_server import running_kfp
 
 from marquee.errors import InfrastructureError, Stopped, UsageError
@@ -190,7 +193,7 @@ def test_a_run_fails_as_its_step_did(server, run, tmp_path):
     assert raised.value.exit_code == 3
 
 
-@pytest.mark.parametrize("uri", ["", "s3-like://nowhere/run"], ids=["nothing left", "out of reach"])
+@pytest.mark.parametrize("uri", ["", "ftps3://nowhere/run"], ids=["nothing left", "out of reach"])
 def test_a_run_whose_reason_cannot_be_read_is_infrastructure(server, run, uri):
     if uri:
         document = server.kinds["runs"][run.run_id]
@@ -271,6 +274,15 @@ def test_a_server_that_does_not_answer_is_named(package, monkeypatch):
             Cluster(url).upload(package())
 
 
+def test_a_server_is_trusted_by_the_certificate_that_is_given(package, tmp_path):
+    certificate = write_certificate(tmp_path, "localhost")
+    with running_kfp(certificate) as server:
+        assert Cluster(server.url, ca_file=str(certificate)).upload(package()).new
+        with pytest.raises(InfrastructureError, match="CERTIFICATE_VERIFY_FAILED") as raised:
+            Cluster(server.url).upload(package())
+    assert "--ca-file" in raised.value.remedy
+
+
 def test_a_login_page_is_no_answer(server, package):
     server.page = True
     with pytest.raises(UsageError, match=r"answered with a page \(text/html\)"):
@@ -317,3 +329,10 @@ def test_what_kfps_own_client_keeps_does_not_matter(server, package, monkeypatch
     (pipeline,) = server.kinds["pipelines"].values()
     assert "namespace" not in pipeline
     assert capsys.readouterr().out == ""
+
+
+def test_it_loads_without_kfp():
+    """Whoever starts a run through it does not wait for KFP's compiler."""
+    code = "import sys, pipelines.schedule; print('kfp' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "False"

@@ -129,6 +129,20 @@ def test_whoever_is_killed_while_replacing_is_made_good_by_the_next_call(done, s
     assert apply(cluster, changed).outcome == "unchanged"
 
 
+@pytest.mark.parametrize(("done", "kept"), [(1, False), (2, True)], ids=["fires", "is disabled"])
+def test_what_waits_since_a_kill_is_made_anew_while_the_old_one(done, kept, server, plan):
+    """It makes up for all since it was made: for what the old one fired, that would be twice."""
+    cluster, changed = Cluster(server.url), replace(plan, trigger=HOURLY)
+    apply(cluster, plan)
+    server.fail_after = done
+    with pytest.raises(InfrastructureError):
+        apply(cluster, changed)
+    server.fail_after = None
+    _, waiting = server.kinds["recurring_runs"]
+    apply(cluster, changed)
+    assert (waiting in server.kinds["recurring_runs"]) == kept
+
+
 @pytest.mark.parametrize("done", range(4))
 def test_it_is_also_made_good_if_the_next_call_wants_something_else(done, server, plan):
     cluster = Cluster(server.url)
@@ -168,7 +182,7 @@ def test_two_of_the_same_become_one(server, plan):
     assert [item.enabled for item in named(cluster, plan)] == [True]
 
 
-def test_half_a_replacement_is_not_resumed(server, plan):
+def test_half_a_replacement_is_not_resumed_and_undone_by_a_pause(server, plan):
     cluster = Cluster(server.url)
     apply(cluster, plan)
     server.fail_after = 1
@@ -177,7 +191,9 @@ def test_half_a_replacement_is_not_resumed(server, plan):
     server.fail_after = None
     with pytest.raises(UsageError, match="was being replaced"):
         switch(cluster, plan.name, True)
-    assert not switch(cluster, plan.name, False).enabled
+    paused = switch(cluster, plan.name, False)
+    assert named(cluster, plan) == [paused]
+    assert (paused.enabled, paused.trigger) == (False, DAILY.text)
 
 
 @pytest.mark.parametrize("do", [delete, lambda *who: switch(*who, True)], ids=["delete", "resume"])

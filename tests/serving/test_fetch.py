@@ -1,7 +1,6 @@
 """Posters by URL: what is refused before anything is sent, and hosts that misbehave."""
 
 import asyncio
-import datetime
 import gzip
 import ipaddress
 import logging
@@ -12,10 +11,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvloop
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import write_certificate
 from helpers import encode, noise_poster
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -371,36 +367,9 @@ def test_the_system_is_asked_for_the_name_alone(monkeypatch):
 # From here on a real server answers, over TLS, on loopback.
 
 
-def _write_certificate(folder):
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "server.pem"
-    pem.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    return pem
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    return _write_certificate(tmp_path_factory.mktemp("tls"))
+    return write_certificate(tmp_path_factory.mktemp("tls"), HOST)
 
 
 class Host:

@@ -6,12 +6,15 @@ and whole numbers in parameters as floats; the enabled ones of the schedules fir
 """
 
 import json
+import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -50,8 +53,13 @@ class KfpServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self._certificate = certificate
+        if certificate:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(certificate)
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.lock = threading.RLock()
         self.kinds: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _MODELS}
         self.token, self.refusals, self.page = "", list[int](), False
@@ -61,7 +69,13 @@ class KfpServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        scheme, host = ("https", "localhost") if self._certificate else ("http", "127.0.0.1")
+        return f"{scheme}://{host}:{self.server_port}"
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of clients that do not trust our certificate."""
+        if not isinstance(sys.exception(), ssl.SSLError | ConnectionError):
+            super().handle_error(*_)
 
     def add(self, kind: str, key: str, document: dict[str, Any]) -> dict[str, Any]:
         self._last += 1
@@ -267,8 +281,8 @@ def _page(kind: str, items: list[dict[str, Any]], query: dict[str, str]) -> dict
 
 
 @contextmanager
-def running_kfp() -> Iterator[KfpServer]:
-    with KfpServer() as server:
+def running_kfp(certificate: Path | None = None) -> Iterator[KfpServer]:
+    with KfpServer(certificate) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
         server.shutdown()
