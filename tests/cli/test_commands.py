@@ -38,6 +38,9 @@ def marquee(*arguments, cwd=None):
         ("catalog", "info"),
         ("catalog", "purge"),
         ("pipeline", "compile"),
+        ("pipeline", "upload"),
+        ("pipeline", "submit"),
+        ("pipeline", "schedule"),
     ],
     ids=" ".join,
 )
