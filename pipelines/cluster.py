@@ -353,8 +353,6 @@ class Cluster:
                 return InfrastructureError(
                     said, remedy="another did the same at the same time: run the command again"
                 )
-            case 0:
-                return InfrastructureError(said, remedy="check the certificate and --ca-file")
         return InfrastructureError(
             said, remedy="see the log of the deployment ml-pipeline; then run the command again"
         )

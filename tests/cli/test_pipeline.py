@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -92,6 +93,20 @@ def test_following_ends_as_the_run_does(server):
     assert "mine: failed" in failed.stderr
     assert "no room" in failed.stderr
     assert failed.stdout.split()[0] == run_id
+
+
+def test_who_stops_following_is_told_that_the_run_goes_on(server):
+    command = [sys.executable, "-m", "marquee", "pipeline", "submit", "poster-scoring", "--wait"]
+    environment = {**os.environ, "MARQUEE_KFP_ENDPOINT": server.url}
+    follower = subprocess.Popen(
+        [*command, *PARAMETERS], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert "pending" in follower.stderr.readline()
+    follower.send_signal(signal.SIGINT)
+    _, said = follower.communicate(timeout=30)
+    assert follower.returncode == 7
+    assert "goes on without us" in said
+    assert "/#/runs/details/" in said
 
 
 def test_a_schedule_from_its_making_to_its_end(server):

@@ -253,6 +253,7 @@ def test_a_write_is_never_sent_twice(server, name, package):
     server.fail_after = 1
     with pytest.raises(InfrastructureError, match="cannot start run 1"):
         start(cluster, name)
+    assert server.asked.count("POST runs") == 1
     server.fail_after = None
     start(cluster, name)
     assert server.named("runs") == ["run 1"]

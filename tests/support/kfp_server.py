@@ -46,7 +46,8 @@ class KfpServer(ThreadingHTTPServer):
         token: What requests have to bear; empty if they need none.
         refusals: Status codes that the next requests get, one each.
         fail_after: How many writes still succeed; None for all.
-        writes: The writes that succeeded, such as `POST runs`.
+        asked: All requests, such as `POST runs`.
+        writes: Those of them that wrote something.
         firing: After each write, how many schedules fire, and how many there are.
         page: Whether it answers with a login page.
     """
@@ -64,7 +65,8 @@ class KfpServer(ThreadingHTTPServer):
         self.kinds: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _MODELS}
         self.token, self.refusals, self.page = "", list[int](), False
         self.fail_after: int | None = None
-        self.writes, self.firing = list[str](), list[tuple[int, int]]()
+        self.asked, self.writes = list[str](), list[str]()
+        self.firing = list[tuple[int, int]]()
         self._last = 0
 
     @property
@@ -114,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         words = parts.path.removeprefix(_BASE).split("/")
         try:
             with self.server.lock:
-                self._check_access()
+                self._check_access(words)
                 document, code = do(words, query, body), 200
                 self._note(words)
         except Refusal as refusal:
@@ -129,8 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _check_access(self) -> None:
+    def _check_access(self, words: list[str]) -> None:
         server = self.server
+        server.asked.append(f"{self.command} {words[-1]}")
         if server.refusals:
             raise Refusal(server.refusals.pop(0), "not now")
         if server.token and self.headers.get("authorization") != f"Bearer {server.token}":
