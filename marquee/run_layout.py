@@ -93,8 +93,18 @@ class RunLayout:
         """How the rollout went, and what its judge said last."""
         return storage.join(self.uri, "rollout")
 
+    @property
+    def drift(self) -> str:
+        """A monitoring run's reports, requests to train, and its last verdict."""
+        return storage.join(self.uri, "drift")
+
+    @property
+    def trainings(self) -> str:
+        """The training runs that a monitoring run has started."""
+        return storage.join(self.uri, "trainings")
+
     def verdicts(self) -> list[Verdict]:
-        """Read what the gates after training said, as far as they said anything."""
+        """Read what the gates after training, or of drift, said, as far as they said anything."""
         places = filter(storage.exists, self._verdicts)
         return [Verdict.from_json(storage.read_text(place), place) for place in places]
 
@@ -105,7 +115,11 @@ class RunLayout:
 
     @property
     def _verdicts(self) -> tuple[str, ...]:
-        return self.gate, storage.join(self.rollout, "verdict.json")
+        return (
+            self.gate,
+            storage.join(self.rollout, "verdict.json"),
+            storage.join(self.drift, "verdict.json"),
+        )
 
     def write_page(self, name: str, page: str, artifact: str = "") -> None:
         """Write a page for people below the run, and where the Kubeflow UI looks for it.

@@ -323,6 +323,25 @@ class DriftSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MonitorSettings:
+    """`[monitor]`: which windows a schedule reports on."""
+
+    window_hours: float = 24.0
+    """Length of a window; windows begin at multiples of it, days at midnight (UTC)."""
+    settle_minutes: float = 10.0
+    """Minutes after its end at which a window is due: records take one to be written."""
+    backfill: int = 7
+    """Past windows that are reported on if nobody did, or if records or truth came since."""
+    evidently: bool = True
+    """Whether Evidently's pages are made as well."""
+
+    def __post_init__(self) -> None:
+        check_range("monitor.window_hours", self.window_hours, 0.01, 24 * 366)
+        check_range("monitor.settle_minutes", self.settle_minutes, 0, 60 * 24 * 7)
+        check_range("monitor.backfill", self.backfill, 1, 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetrainSettings:
     """`[retrain]`: how often drift may lead to training."""
 
@@ -349,6 +368,7 @@ class Settings:
     balance: BalanceSettings = field(default_factory=BalanceSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     drift: DriftSettings = field(default_factory=DriftSettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
     retrain: RetrainSettings = field(default_factory=RetrainSettings)
     train: dict[str, Any] = field(default_factory=dict)
     """`[train]` for every architecture and `[train.<architecture>]` for one; each architecture has

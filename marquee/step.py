@@ -15,6 +15,8 @@ from marquee.errors import MarqueeError, explain
 from marquee.run_layout import RunLayout
 
 FAILURE_FILE = "failure.json"
+JUDGES = ("gate", "rollout")
+"""The steps that may say no to models that are there."""
 
 logger = logging.getLogger(__name__)
 

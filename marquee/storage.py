@@ -58,6 +58,15 @@ def local_path(uri: str) -> Path:
     return Path(uri.removeprefix("file://")).expanduser()
 
 
+def absolute(uri: str) -> str:
+    """Name a local path in a way that holds in other processes as well; other URIs stay.
+
+    Args:
+        uri: A path, a URI, or nothing.
+    """
+    return str(local_path(uri).absolute()) if uri and is_local(uri) else uri
+
+
 def join(uri: str, *parts: str) -> str:
     """Append path segments to a URI."""
     return "/".join([uri.rstrip("/"), *parts])

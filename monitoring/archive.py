@@ -1,13 +1,13 @@
 """The folder of all reports: where each window's report lies, and what earlier ones said."""
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from marquee import storage
+from marquee.contract import check_schema_version, parse_json
 from monitoring.collect import Window
-from monitoring.report import Past
+from monitoring.report import SCHEMA_VERSION, Past
 
 REPORT_FILE = "drift.json"
 
@@ -15,6 +15,20 @@ REPORT_FILE = "drift.json"
 def folder_of(out: str, window: Window) -> str:
     """Name the folder of a window's report: folders sort by time."""
     return storage.join(out, f"{window.since:%Y%m%dT%H%M%SZ}_{window.until:%Y%m%dT%H%M%SZ}")
+
+
+def read_report(out: str, window: Window) -> dict[str, Any] | None:
+    """Read the report on a window; give None if there is none.
+
+    Args:
+        out: The folder of all reports.
+        window: The window.
+
+    Raises:
+        DataError: It is damaged, or a newer Marquee wrote it.
+    """
+    file = storage.join(folder_of(out, window), REPORT_FILE)
+    return _read(file) if storage.exists(file) else None
 
 
 def documents(out: str) -> Iterator[dict[str, Any]]:
@@ -25,10 +39,13 @@ def documents(out: str) -> Iterator[dict[str, Any]]:
 
     Yields:
         What `drift.json` holds; a report is read once it is asked for.
+
+    Raises:
+        DataError: A report is damaged, or a newer Marquee wrote it.
     """
     names = [name for name in storage.list_files(out) if name.endswith(f"/{REPORT_FILE}")]
     for name in sorted(names, reverse=True):
-        yield json.loads(storage.read_text(storage.join(out, name)))
+        yield _read(storage.join(out, name))
 
 
 def read_past(out: str, version: str, window: Window, most: int = 12) -> list[Past]:
@@ -51,6 +68,12 @@ def read_past(out: str, version: str, window: Window, most: int = 12) -> list[Pa
         if len(found) == most:
             break
     return found[::-1]
+
+
+def _read(file: str) -> dict[str, Any]:
+    document = parse_json(storage.read_text(file), file)
+    check_schema_version(document, SCHEMA_VERSION, file)
+    return document
 
 
 def _past(document: dict[str, Any]) -> Past:

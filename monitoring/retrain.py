@@ -7,18 +7,17 @@ replaced only by who has read its latest version: two monitors never ask twice.
 import enum
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from marquee import storage
 from marquee.contract import check_schema_version, parse_json
 from marquee.errors import MarqueeError, UsageError
+from marquee.processes import user_name
 from marquee.settings import RetrainSettings
-from monitoring.causes import Cause
 from monitoring.findings import Kind
-from monitoring.report import DriftReport
 
 SCHEMA_VERSION = 1
 REQUESTS_FILE = "retraining.json"
@@ -54,8 +53,10 @@ class RetrainRequest:
     """Names of the causes that ask for it."""
     why: str
     """The report's sentence."""
-    report: str
-    """The report's folder."""
+    window: str
+    """The window whose report it follows from, as two times in ISO 8601."""
+    training: dict[str, str]
+    """The training pipeline's arguments."""
     made_at: str
     status: Status
     reason: str = ""
@@ -70,35 +71,55 @@ class RetrainRequest:
         return datetime.fromisoformat(self.made_at)
 
 
-Launch = Callable[[RetrainRequest], str]
-"""Starts a training run, and gives its name or address."""
+class Launcher(Protocol):
+    """Starts trainings, and knows how they go: on this machine, or on a cluster."""
+
+    def start(self, request: RetrainRequest) -> str:
+        """Start the training of a request, unless it was started already; give the run's name.
+
+        Raises:
+            MarqueeError: It cannot be started.
+        """
+        ...
+
+    def state(self, request: RetrainRequest) -> tuple[Status, str]:
+        """Tell whether a run goes on, is done or has failed, and say more in words."""
+        ...
 
 
-def reasons(report: DriftReport) -> list[Cause]:
-    """Give what asks for training: the model is less often right. Looks alone never do."""
-    return [cause for cause in report.causes if cause.kind is Kind.CONCEPT]
+def reasons(report: Mapping[str, Any]) -> list[str]:
+    """Give the causes that ask for training: the model is less often right. Looks never do.
+
+    Args:
+        report: What `drift.json` holds.
+
+    Returns:
+        Their names.
+    """
+    return sorted(cause["name"] for cause in report["causes"] if cause["kind"] == Kind.CONCEPT)
 
 
 def consider(
-    report: DriftReport,
-    place: str,
+    report: Mapping[str, Any],
     out: str,
     settings: RetrainSettings,
-    launch: Launch,
+    launcher: Launcher,
+    training: Mapping[str, str],
     now: datetime | None = None,
 ) -> RetrainRequest | None:
     """Ask for training if a report gives reason to, and nothing speaks against it.
 
     Args:
-        report: The report.
-        place: Its folder.
+        report: What `drift.json` holds.
         out: The folder of all reports, where requests are kept.
         settings: How often, and whether a person has to approve.
-        launch: Starts the training; it is not called for a request that waits.
+        launcher: Starts the training; it is not asked to for a request that waits.
+        training: The training pipeline's arguments.
         now: The time; the clock's without.
 
     Returns:
-        What was asked for, or refused and why; None if nothing gives reason to.
+        What was asked for, or refused and why, now or when the same report was considered before;
+        None if nothing gives reason to.
 
     Raises:
         MarqueeError: The training could not be started; the request says so as well.
@@ -109,23 +130,38 @@ def consider(
     moment = now or datetime.now(UTC)
     request = RetrainRequest(
         id=uuid.uuid4().hex[:12],
-        version=report.version,
-        causes=tuple(sorted(cause.name for cause in found)),
-        why=report.sentence(),
-        report=place,
+        version=report["version"],
+        causes=tuple(found),
+        why=report["sentence"],
+        window=f"{report['since']}/{report['until']}",
+        training=dict(training),
         made_at=moment.isoformat(timespec="seconds"),
         status=Status.WAITING if settings.approval else Status.RUNNING,
     )
     made: list[RetrainRequest] = []
 
     def add(known: list[RetrainRequest]) -> list[RetrainRequest]:
-        refusal = _refusal(request, known, settings, moment)
         # Who gives way to another writer does this again.
-        made[:] = [replace(request, status=Status.REFUSED, reason=refusal) if refusal else request]
+        made.clear()
+        for item in known:
+            if (item.version, item.causes, item.window) == _asked(request):
+                return known
+        refusal = _refusal(request, known, settings, moment)
+        made.append(replace(request, status=Status.REFUSED, reason=refusal) if refusal else request)
         return [*known, *made]
 
     _update(out, add)
-    return _launched(made[0], out, launch) if made[0].status is Status.RUNNING else made[0]
+    if not made:
+        return _same(read_requests(out), request)
+    return _launched(made[0], out, launcher) if made[0].status is Status.RUNNING else made[0]
+
+
+def _asked(request: RetrainRequest) -> tuple[str, tuple[str, ...], str]:
+    return request.version, request.causes, request.window
+
+
+def _same(known: Sequence[RetrainRequest], request: RetrainRequest) -> RetrainRequest | None:
+    return next((item for item in known if _asked(item) == _asked(request)), None)
 
 
 def _refusal(
@@ -139,7 +175,8 @@ def _refusal(
     for item in past:
         if item.status in _OPEN:
             return f"request {item.id} is {item.status}: one at a time"
-        if (item.version, item.causes) == (request.version, request.causes):
+        same = (item.version, item.causes) == (request.version, request.causes)
+        if same and item.status is not Status.FAILED:
             return f"request {item.id} had the same causes in the same model ({item.status})"
     launched = [item for item in past if item.run]
     month = [
@@ -153,22 +190,65 @@ def _refusal(
     return ""
 
 
-def _launched(request: RetrainRequest, out: str, launch: Launch) -> RetrainRequest:
+def _launched(request: RetrainRequest, out: str, launcher: Launcher) -> RetrainRequest:
     try:
-        run = launch(request)
+        run = launcher.start(request)
     except MarqueeError as error:
         conclude(out, request.id, Status.FAILED, f"it could not be started: {error.message}")
         raise
-    return conclude(out, request.id, Status.RUNNING, "launched", run)
+    started = conclude(out, request.id, Status.RUNNING, "started", run)
+    return _followed(started, out, launcher)
 
 
-def approve(out: str, request_id: str, launch: Launch) -> RetrainRequest:
+def follow(out: str, launcher: Launcher) -> list[RetrainRequest]:
+    """Ask how trainings that were started go, and note it; start one that was to be started.
+
+    Args:
+        out: The folder of all reports.
+        launcher: Knows them.
+
+    Returns:
+        The requests that were running.
+    """
+    return [
+        _followed(item, out, launcher) if item.run else _launched(item, out, launcher)
+        for item in read_requests(out)
+        if item.status is Status.RUNNING
+    ]
+
+
+def _followed(request: RetrainRequest, out: str, launcher: Launcher) -> RetrainRequest:
+    status, reason = launcher.state(request)
+    if status is Status.RUNNING:
+        return request
+    return conclude(out, request.id, status, reason)
+
+
+def approve(out: str, request_id: str, launcher: Launcher) -> RetrainRequest:
     """Start a training that waits for a person.
 
     Args:
         out: The folder of all reports.
         request_id: The request's id.
-        launch: Starts the training.
+        launcher: Starts the training.
+
+    Returns:
+        The request.
+
+    Raises:
+        UsageError: There is no such request, or it does not wait.
+        MarqueeError: The training could not be started; the request says so as well.
+    """
+    return _launched(_decided(out, request_id, Status.RUNNING, "approved"), out, launcher)
+
+
+def reject(out: str, request_id: str, reason: str) -> RetrainRequest:
+    """Let a training that waits for a person not be started.
+
+    Args:
+        out: The folder of all reports.
+        request_id: The request's id.
+        reason: Why.
 
     Returns:
         The request.
@@ -176,10 +256,17 @@ def approve(out: str, request_id: str, launch: Launch) -> RetrainRequest:
     Raises:
         UsageError: There is no such request, or it does not wait.
     """
+    return _decided(out, request_id, Status.REJECTED, reason)
+
+
+def _decided(out: str, request_id: str, status: Status, reason: str) -> RetrainRequest:
     request = _one(read_requests(out), request_id, out)
     if request.status is not Status.WAITING:
-        raise UsageError(f"request {request_id} is {request.status}", remedy="see `retrain list`")
-    return _launched(conclude(out, request_id, Status.RUNNING, "approved"), out, launch)
+        raise UsageError(
+            f"request {request_id} is {request.status}", remedy="see `marquee retrain list`"
+        )
+    who = f"{reason} ({user_name()})"
+    return conclude(out, request_id, status, who)
 
 
 def conclude(
@@ -217,7 +304,9 @@ def _one(known: Sequence[RetrainRequest], request_id: str, out: str) -> RetrainR
     for item in known:
         if item.id == request_id:
             return item
-    raise UsageError(f"there is no request {request_id} in {out}", remedy="see `retrain list`")
+    raise UsageError(
+        f"there is no request {request_id} in {out}", remedy="see `marquee retrain list`"
+    )
 
 
 def read_requests(out: str) -> list[RetrainRequest]:

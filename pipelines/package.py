@@ -6,11 +6,12 @@ from typing import Any
 from kfp import compiler
 
 from marquee.errors import UsageError
-from pipelines import scoring, training
+from pipelines import monitoring, scoring, training
 
 PIPELINES: dict[str, Any] = {
     training.NAME: training.training,
     scoring.NAME: scoring.scoring,
+    monitoring.NAME: monitoring.monitoring,
 }
 
 
@@ -39,11 +40,24 @@ def compile_pipeline(name: str, folder: Path) -> Path:
     Raises:
         UsageError: There is no such pipeline.
     """
+    pipeline = find(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    package = folder / f"{name}.yaml"
+    compiler.Compiler().compile(pipeline, str(package))
+    return package
+
+
+def find(name: str) -> Any:
+    """Give a pipeline.
+
+    Args:
+        name: A name in `PIPELINES`.
+
+    Raises:
+        UsageError: There is no such pipeline.
+    """
     if name not in PIPELINES:
         raise UsageError(
             f"there is no pipeline {name!r}", remedy=f"choose one of {', '.join(PIPELINES)}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    package = folder / f"{name}.yaml"
-    compiler.Compiler().compile(PIPELINES[name], str(package))
-    return package
+    return PIPELINES[name]

@@ -22,9 +22,18 @@ from components.score.component import score
 from components.train.component import train
 from components.validate.component import validate
 from marquee import __version__
+from monitoring.component import monitor
+from pipelines.retrain_component import retrain
 from pipelines.skip import skip
 
-__all__ = ["POLICIES", "SPANS_AT_A_TIME", "add_tmdb_token", "add_webhook", "make_task"]
+__all__ = [
+    "POLICIES",
+    "SPANS_AT_A_TIME",
+    "add_kubeflow",
+    "add_tmdb_token",
+    "add_webhook",
+    "make_task",
+]
 
 IMAGE_PREFIX = os.environ.get("MARQUEE_IMAGE_PREFIX", "marquee")
 """Registry and repository of our images, read when a pipeline is compiled."""
@@ -40,7 +49,7 @@ class Policy:
     """
 
     image: str
-    """Which of our images it runs in: `data` or `train`."""
+    """Which of our images it runs in: `data`, `train` or `monitoring`."""
     cache: bool
     retries: int
     function: Callable[..., typing.Any]
@@ -60,12 +69,20 @@ POLICIES: dict[str, Policy] = {
     "rollout": Policy(image="train", cache=False, retries=3, function=rollout),
     "notify": Policy(image="train", cache=False, retries=0, function=notify),
     "score": Policy(image="train", cache=False, retries=3, function=score),
+    "monitor": Policy(image="monitoring", cache=False, retries=2, function=monitor),
+    "retrain": Policy(image="monitoring", cache=False, retries=2, function=retrain),
 }
 """Every step of every pipeline."""
 
 
 _SIGNING, _PLACES = ("register", "gate", "rollout"), "marquee"
 """The steps that sign or verify, and the ConfigMap that tells them where things are."""
+_MODEL_PLACES = {
+    "models": "MARQUEE_MODELS",
+    "prometheus": "MARQUEE_PROMETHEUS",
+    "records": "MARQUEE_RECORDS",
+    "kserve-namespace": "MARQUEE_KSERVE_NAMESPACE",
+}
 
 
 def make_task(step: str, name: str = "", **arguments: typing.Any) -> dsl.PipelineTask:
@@ -85,7 +102,8 @@ def make_task(step: str, name: str = "", **arguments: typing.Any) -> dsl.Pipelin
     if policy.retries:
         task.set_retry(policy.retries, backoff_duration="10s", backoff_factor=2.0)
     if step in _SIGNING:
-        _add_places(task)
+        _add_secret(task, "marquee-signing", "key.pem", "MARQUEE_SIGNING_KEY")
+        _add_places(task, _MODEL_PLACES)
     if step == "rollout":
         _add_secret(task, "marquee-token", "token", "MARQUEE_TOKEN")
     return task
@@ -98,19 +116,10 @@ def _add_secret(task: dsl.PipelineTask, secret: str, key: str, variable: str) ->
     )
 
 
-def _add_places(task: dsl.PipelineTask) -> None:
-    """Give a task the signing key, and where things of the cluster are, as far as they exist."""
-    _add_secret(task, "marquee-signing", "key.pem", "MARQUEE_SIGNING_KEY")
+def _add_places(task: dsl.PipelineTask, variables: dict[str, str]) -> None:
+    """Tell a task where things of the cluster are, as far as the ConfigMap says it."""
     kubernetes.use_config_map_as_env(
-        task,
-        config_map_name=_PLACES,
-        config_map_key_to_env={
-            "models": "MARQUEE_MODELS",
-            "prometheus": "MARQUEE_PROMETHEUS",
-            "records": "MARQUEE_RECORDS",
-            "kserve-namespace": "MARQUEE_KSERVE_NAMESPACE",
-        },
-        optional=True,
+        task, config_map_name=_PLACES, config_map_key_to_env=variables, optional=True
     )
 
 
@@ -132,11 +141,27 @@ def add_webhook(task: dsl.PipelineTask) -> None:
     _add_secret(task, "marquee-webhook", "url", "MARQUEE_WEBHOOK")
 
 
+def add_kubeflow(task: dsl.PipelineTask) -> None:
+    """Tell a task where Kubeflow starts runs, and its token, as far as the namespace has them.
+
+    Args:
+        task: A task that starts runs.
+    """
+    _add_secret(task, "marquee-kfp", "token", "MARQUEE_KFP_TOKEN")
+    _add_places(
+        task,
+        {
+            "kfp-endpoint": "MARQUEE_KFP_ENDPOINT",
+            "kfp-namespace": "MARQUEE_KFP_NAMESPACE",
+        },
+    )
+
+
 def _component(policy: Policy, name: str) -> typing.Any:
     function = policy.function
     # Component files name kfp's types in annotations only, so that they load without kfp.
     hints = typing.get_type_hints(function, vars(dsl), include_extras=True)
-    if hints["return"] is type(None):
+    if hints.get("return") is type(None):
         del hints["return"]  # KFP would take it for an artifact
     function.__annotations__ = hints
     component = dsl.component(

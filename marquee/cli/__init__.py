@@ -13,12 +13,14 @@ from marquee.cli import (
     catalog,
     demo,
     drift,
+    monitor,
     pipeline,
     predict,
     query,
     receive,
     registry,
     reports,
+    retrain,
     rollout,
     run,
     score,
@@ -51,7 +53,15 @@ for _panel, _commands in (
     (_WHOLE, (demo.demo, run.run)),
     (
         _MODEL,
-        (predict.predict, serve.serve, query.query, receive.receive, score.score, drift.drift),
+        (
+            predict.predict,
+            serve.serve,
+            query.query,
+            receive.receive,
+            score.score,
+            drift.drift,
+            monitor.monitor,
+        ),
     ),
     (
         _STEPS,
@@ -71,6 +81,7 @@ for _panel, _commands in (
 app.add_typer(catalog.app, name="catalog", rich_help_panel=_LOOK)
 app.add_typer(registry.app, name="registry", rich_help_panel=_MODEL)
 app.add_typer(reports.app, name="reports", rich_help_panel=_MODEL)
+app.add_typer(retrain.app, name="retrain", rich_help_panel=_MODEL)
 app.add_typer(rollout.app, name="rollout", rich_help_panel=_MODEL)
 app.add_typer(pipeline.app, name="pipeline", rich_help_panel=_LOOK)
 

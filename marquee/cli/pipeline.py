@@ -50,6 +50,28 @@ def compile_(
 
 
 @app.command()
+def run(
+    name: str = _NAME,
+    parameters: list[str] = _PARAMETERS,
+) -> None:
+    """Run a pipeline on this machine, with the parameters that it has in the Kubeflow UI."""
+    from google.protobuf.json_format import MessageToDict
+
+    from marquee.storage import is_local, local_path
+    from pipelines.arguments import parse_arguments
+    from pipelines.local import run_locally
+    from pipelines.package import find
+
+    pipeline = find(name)
+    arguments = parse_arguments(MessageToDict(pipeline.pipeline_spec), parameters)
+    if not is_local(arguments["run_uri"]):
+        raise UsageError(
+            f"run_uri is {arguments['run_uri']}", remedy="give a folder of this machine"
+        )
+    run_locally(pipeline, arguments, local_path(arguments["run_uri"]).absolute())
+
+
+@app.command()
 def upload(
     names: list[str] = typer.Argument(None, metavar="[NAME]...", help="Which; all without it."),
     endpoint: str = _ENDPOINT,

@@ -22,7 +22,7 @@ from marquee.cli.options import (
     given,
 )
 from marquee.errors import UsageError
-from marquee.step import StepFailed
+from marquee.step import JUDGES, StepFailed
 
 METRICS: dict[str, str] = {
     "test/macro_f1": "macro F1",
@@ -33,8 +33,6 @@ METRICS: dict[str, str] = {
 }
 
 
-_JUDGES = ("gate", "rollout")
-"""The steps that may say no to models that are there."""
 _HERE = {"rollout.backend": "local"}
 
 
@@ -174,14 +172,14 @@ def run_pipeline(
     from components.train.settings import resolve_settings
     from marquee.run_layout import RunLayout
     from marquee.settings import build, load
-    from marquee.storage import remove
+    from marquee.storage import absolute, remove
     from pipelines.local import run_locally
     from pipelines.summary import write_summary
     from pipelines.training import ARCHITECTURES, training
 
     layout = RunLayout(str(folder.absolute()))
     # What can be seen to be wrong is said at once, not by a step minutes later.
-    path, imdb = _absolute(path), _absolute(imdb)
+    path, imdb = absolute(path), absolute(imdb)
     settings = load(overrides)
     make_source(source, settings=settings, path=path, films=films, limit=limit or None)
     weights = _check_weights(weights, architectures)
@@ -203,7 +201,7 @@ def run_pipeline(
         "label_set": label_set,
         **{name: name in architectures for name in ARCHITECTURES},
         "weights": weights,
-        "registry_uri": _absolute(registry),
+        "registry_uri": absolute(registry),
         "rollout_to": rollout_to,
         "overrides": _HERE | overrides,
     }
@@ -211,15 +209,10 @@ def run_pipeline(
     try:
         run_locally(training, arguments, folder)
     except StepFailed as error:
-        if error.step not in _JUDGES:
+        if error.step not in JUDGES:
             raise
         failure = error
     return write_summary(layout, architectures, registry or layout.registry), failure
-
-
-def _absolute(path: str) -> str:
-    """Name a local path in a way that holds in the steps' processes as well."""
-    return str(Path(path).absolute()) if path and "://" not in path else path
 
 
 def _check_weights(weights: str, architectures: list[str]) -> str:

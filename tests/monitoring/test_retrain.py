@@ -1,6 +1,7 @@
 """Drift leads to training only with reason, once, and not too often."""
 
 import dataclasses
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,7 +12,16 @@ from monitoring.causes import Cause
 from monitoring.collect import Counted, Window
 from monitoring.findings import Finding, Kind, State
 from monitoring.report import DriftReport
-from monitoring.retrain import Status, approve, conclude, consider, read_requests
+from monitoring.retrain import (
+    Status,
+    _update,
+    approve,
+    conclude,
+    consider,
+    follow,
+    read_requests,
+    reject,
+)
 
 NOW = datetime(2026, 11, 10, tzinfo=UTC)
 FREE = RetrainSettings(approval=False, cooldown_days=7, budget=2)
@@ -65,22 +75,30 @@ OTHER = report(cause(Kind.CONCEPT, genre="War"))
 
 
 class Launcher:
+    """Starts nothing, and says what it is told to."""
+
     def __init__(self, fault=None):
         self.launched, self.fault = [], fault
+        self.said = (Status.RUNNING, "")
 
-    def __call__(self, request):
+    def start(self, request):
         if self.fault:
             raise self.fault
         self.launched.append(request)
         return f"run {len(self.launched)}"
+
+    def state(self, request):
+        return self.said
 
 
 @pytest.fixture
 def ask(tmp_path):
     launcher = Launcher()
 
-    def ask(found=WORSE, settings=FREE, now=NOW):
-        return consider(found, "reports/1", str(tmp_path), settings, launcher, now)
+    def ask(found=WORSE, settings=FREE, now=NOW, window=None):
+        document = json.loads(found.to_json())
+        document["until"] = window or str(now)
+        return consider(document, str(tmp_path), settings, launcher, {"films": "20"}, now)
 
     ask.launcher, ask.out = launcher, str(tmp_path)
     return ask
@@ -167,13 +185,46 @@ def test_the_next_model_may_have_the_same_causes(ask):
     assert ask(new, now=NOW + timedelta(days=8)).run == "run 2"
 
 
-def test_a_training_that_cannot_be_started_is_noted(tmp_path):
-    launcher = Launcher(InfrastructureError("KFP is away"))
+def test_a_training_that_cannot_be_started_is_noted_and_may_be_tried_again(ask):
+    ask.launcher.fault = InfrastructureError("KFP is away")
     with pytest.raises(InfrastructureError, match="KFP is away"):
-        consider(WORSE, "reports/1", str(tmp_path), FREE, launcher, NOW)
-    (kept,) = read_requests(str(tmp_path))
+        ask()
+    (kept,) = read_requests(ask.out)
     assert kept.status is Status.FAILED
     assert "could not be started: KFP is away" in kept.reason
+    ask.launcher.fault = None
+    assert ask(now=NOW + timedelta(days=1)).status is Status.RUNNING
+
+
+def test_a_report_is_considered_once(ask):
+    first = ask()
+    again = ask()
+    assert (again, len(read_requests(ask.out))) == (first, 1)
+
+
+def test_what_a_run_has_come_to_is_noted(ask):
+    ask()
+    assert follow(ask.out, ask.launcher)[0].status is Status.RUNNING
+    ask.launcher.said = (Status.DONE, "the challenger was promoted")
+    follow(ask.out, ask.launcher)
+    (kept,) = read_requests(ask.out)
+    assert (kept.status, kept.reason) == (Status.DONE, "the challenger was promoted")
+    assert follow(ask.out, ask.launcher) == []
+
+
+def test_a_training_that_was_to_be_started_is_started(ask):
+    first = ask()
+    _update(ask.out, lambda known: [dataclasses.replace(known[0], run="")])  # killed before
+    (found,) = follow(ask.out, ask.launcher)
+    assert (found.id, found.run) == (first.id, "run 2")
+
+
+def test_a_person_may_say_no(ask):
+    waiting = ask(settings=dataclasses.replace(FREE, approval=True))
+    found = reject(ask.out, waiting.id, "the labels were wrong")
+    assert found.status is Status.REJECTED
+    assert found.reason.startswith("the labels were wrong (")
+    assert ask.launcher.launched == []
 
 
 def test_a_request_that_nobody_made_is_named(ask):

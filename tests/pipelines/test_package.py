@@ -96,7 +96,10 @@ def test_every_task_has_the_policy_of_the_table(any_package):
 
 
 def test_steps_that_act_on_the_world_are_never_cached():
-    acting = {"plan-ingest", "ingest", "merge", "register", "gate", "rollout", "notify", "score"}
+    acting = {
+        *("plan-ingest", "ingest", "merge", "register", "gate", "rollout", "notify", "score"),
+        *("monitor", "retrain"),
+    }
     assert {step for step, policy in POLICIES.items() if not policy.cache} == acting
 
 
@@ -164,7 +167,7 @@ def test_no_step_runs_pip_and_every_image_is_ours(any_package):
     assert "pip install" not in text
     executors = _spec(any_package)["deploymentSpec"]["executors"].values()
     images = {executor["container"]["image"].rpartition(":")[0] for executor in executors}
-    assert images <= {"marquee-data", "marquee-train"}
+    assert images <= {"marquee-data", "marquee-train", "marquee-monitoring"}
 
 
 def test_parameters_are_few_and_described(any_package):

@@ -1,0 +1,148 @@
+"""A schedule reports on what is due: missed windows, late records, truth that came, no more."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import tiny_bundle
+
+from benchmarks.simulated_drift import GENRES, SCENARIOS, World
+from marquee.errors import UsageError
+from marquee.registry import Stage, open_registry
+from marquee.settings import MonitorSettings
+from marquee.verdict import Outcome, Verdict
+from monitoring.monitor import Watch, due, monitor, show
+
+START = datetime(2026, 11, 2, tzinfo=UTC)
+NOON = timedelta(hours=12)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return World().draw(5000, np.random.default_rng(1)).profile().to_document()
+
+
+@pytest.fixture
+def world(tmp_path, reference):
+    return _World(tmp_path, reference)
+
+
+class _World:
+    """A server that writes records day by day, and who watches it."""
+
+    def __init__(self, folder: Path, reference):
+        self.folder = folder
+        self.records, self.out = str(folder / "records"), str(folder / "out")
+        self.bundle = tiny_bundle(
+            folder / "bundle", genres=GENRES, label_set="all18", reference_profile=reference
+        )
+        self.truth = ""
+
+    def predict(self, day, count=200, hour=None, plant=None):
+        drawn = World().draw(count, np.random.default_rng(day))
+        if plant:
+            plant(drawn, np.random.default_rng(0))
+        since = START + timedelta(days=day, hours=hour or 0)
+        length = timedelta(days=1) if hour is None else timedelta(hours=1)
+        drawn.write(self.records, self.bundle.version, since, since + length)
+        if hour is not None:  # another server's file of the same hour
+            (file,) = (Path(self.records) / f"date={since:%Y-%m-%d}" / f"hour={since:%H}").glob(
+                "simulated-000000.parquet"
+            )
+            file.rename(file.with_name("late.parquet"))
+        (self.folder / "truth.csv").write_text(drawn.truth())
+
+    def watch(self, **more):
+        settings = MonitorSettings(backfill=4, evidently=False)
+        given = {"bundle": str(self.bundle.folder)} | more
+        return Watch(
+            records=self.records, out=self.out, truth=self.truth, settings=settings, **given
+        )
+
+    def run(self, day, **more):
+        """Run the monitor at noon of a day; give the days that it reported on."""
+        reports = monitor(self.watch(**more), START + timedelta(days=day) + NOON)
+        return [(report.window.since - START).days for report in reports]
+
+
+def test_each_day_is_reported_on_once(world):
+    world.predict(0)
+    assert world.run(1) == [0]
+    assert world.run(1) == []
+    world.predict(1)
+    assert world.run(2) == [1]
+
+
+def test_missed_windows_are_made_up_for_from_the_first_records_on(world):
+    world.predict(0)
+    world.predict(2)
+    assert world.run(3) == [0, 1, 2]
+
+
+def test_a_window_is_not_due_before_its_records_are_written(world):
+    world.predict(0)
+    midnight = START + timedelta(days=1)
+    assert due(world.watch(), midnight + timedelta(minutes=9)) == []
+    assert len(due(world.watch(), midnight + timedelta(minutes=10))) == 1
+
+
+def test_a_window_to_which_records_came_late_is_reported_on_again(world):
+    world.predict(0)
+    world.predict(1)
+    assert world.run(2) == [0, 1]
+    world.predict(0, count=50, hour=5)
+    (report,) = monitor(world.watch(), START + timedelta(days=2) + NOON)
+    assert report.window.since == START
+    assert report.counted.files == 25
+
+
+def test_when_truth_comes_windows_are_reported_on_again(world):
+    world.predict(0)
+    world.predict(1)
+    assert world.run(2) == [0, 1]
+    world.truth = str(world.folder / "truth.csv")
+    assert world.run(2) == [0, 1]
+    assert world.run(2) == []
+
+
+def test_a_window_with_a_damaged_file_is_not_reported_on_again_and_again(world):
+    world.predict(0)
+    file = next(Path(world.records).rglob("*.parquet"))
+    file.write_bytes(b"PAR1")
+    assert world.run(1) == [0]
+    assert world.run(1) == []
+
+
+def test_the_champion_of_the_time_is_watched(world, reference):
+    registry = open_registry(str(world.folder / "registry"))
+    entry = registry.register(
+        str(world.bundle.folder), {"version": world.bundle.version, "metrics": {}}
+    )
+    with pytest.raises(UsageError, match="has no champion of all18"):
+        world.predict(0)
+        world.run(1, bundle="", registry=registry.uri)
+    registry.move(entry.version, Stage.CHAMPION, "the first")
+    (report,) = monitor(
+        world.watch(bundle="", registry=registry.uri), START + timedelta(days=1) + NOON
+    )
+    assert report.version == world.bundle.version
+    assert report.counted.roles == ((world.bundle.version, "unregistered", 200),)
+
+
+def test_without_a_model_nothing_is_watched(world):
+    with pytest.raises(UsageError, match="nobody says which model"):
+        world.watch(bundle="")
+
+
+def test_the_last_verdict_and_all_messages_are_shown(world, tmp_path):
+    world.predict(0)
+    world.predict(1, count=2000, plant=SCENARIOS[1].plant)
+    reports = monitor(world.watch(), START + timedelta(days=2) + NOON)
+    said = show(reports, str(tmp_path / "ui" / "page"), str(tmp_path / "ui" / "message"))
+    assert "probabilities of Horror rose" in said
+    assert said in (tmp_path / "ui" / "page").read_text()
+    assert (tmp_path / "ui" / "message").read_text().count("**") == 4
+    verdict = Path(world.out) / "verdict.json"
+    assert Verdict.from_json(verdict.read_text(), "here").outcome is Outcome.FAILED
+    assert show([], str(tmp_path / "page"), str(tmp_path / "message")).startswith("No window")
