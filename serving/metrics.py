@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import product
 
 import numpy as np
 from prometheus_client import REGISTRY, Counter, Histogram, Info, disable_created_metrics
@@ -15,6 +16,9 @@ from serving.prediction_log import PredictionLog
 _BINS = 20
 """Of the histogram of probabilities: each is a series for every genre."""
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5)
+
+_ENDPOINTS = ("predict", "explain", "infer", "grpc")
+_OUTCOMES = ("ok", "refused", "unauthorized", "overloaded", "left", "failed")
 
 # A series more for each, which nobody reads.
 disable_created_metrics()
@@ -58,6 +62,9 @@ class ServerMetrics(Collector):
         stages = ("queue", "decode", "infer", "log", "explain")
         self._stages = {name: _STAGES.labels(name) for name in stages}
         self._requests = cache(lambda *labels: _REQUESTS.labels(*labels, model_version))
+        # From a series that begins with the first failure Prometheus sees no increase.
+        for labels in product(_ENDPOINTS, _OUTCOMES):
+            self._requests(*labels)
         _BUILD.info(build | {"model_version": model_version})
         REGISTRY.register(self)
 

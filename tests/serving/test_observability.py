@@ -48,6 +48,17 @@ def test_requests_are_counted_by_outcome_and_version(server):
     assert count("infer", "refused") == 1
 
 
+def test_what_has_not_happened_yet_counts_zero(server):
+    found = {key: value for key, value in samples(server).items() if "marquee_requests" in key[0]}
+    labels = [dict(key[1:]) for key in found]
+    assert {(one["endpoint"], one["outcome"]) for one in labels} == {
+        (endpoint, outcome)
+        for endpoint in ("predict", "explain", "infer", "grpc")
+        for outcome in ("ok", "refused", "unauthorized", "overloaded", "left", "failed")
+    }
+    assert set(found.values()) == {0}
+
+
 def test_stages_batches_and_probabilities_are_counted(server):
     predictions = server.predict(BODY).json()["predictions"]
     found = samples(server)
