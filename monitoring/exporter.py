@@ -1,24 +1,26 @@
-"""Gives Prometheus the latest drift report of each model.
+"""Gives Prometheus the latest drift report of each model, and the requests to train again.
 
 Cardinality is bounded: a series for each genre and each era, and one for each thing that is
 measured in all posters, whatever the traffic. What drifts in one genre of one era is in the report.
 """
 
-import json
 import logging
 import signal
 import threading
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client import CollectorRegistry, Info, Metric, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from marquee import storage
+from marquee import __version__
 from marquee.verdict import Outcome
-from monitoring.archive import REPORT_FILE
+from monitoring.archive import documents
+from monitoring.registry_exporter import RegistryCollector
+from monitoring.retrain import Status, read_requests
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,16 @@ class DriftCollector(Collector):
         for document in latest_reports(self._out).values():
             _add(families, document)
         yield from families.values()
+        yield self._requests()
+
+    def _requests(self) -> Metric:
+        family = GaugeMetricFamily(
+            "marquee_retraining_requests", "Requests to train again by status.", labels=["status"]
+        )
+        requests = read_requests(self._out)
+        for status in Status:
+            family.add_metric([status], sum(item.status is status for item in requests))
+        return family
 
 
 def latest_reports(out: str) -> dict[str, dict[str, Any]]:
@@ -55,10 +67,10 @@ def latest_reports(out: str) -> dict[str, dict[str, Any]]:
     Returns:
         Model version to the content of `drift.json`.
     """
-    # Folders are named by their windows, so that they sort by time.
-    names = [name for name in storage.list_files(out) if name.endswith(f"/{REPORT_FILE}")]
-    found = (json.loads(storage.read_text(storage.join(out, name))) for name in names[-_LAST:])
-    return {document["version"]: document for document in found}
+    found: dict[str, dict[str, Any]] = {}
+    for document in islice(documents(out), _LAST):
+        found.setdefault(document["version"], document)
+    return found
 
 
 def _families() -> dict[str, GaugeMetricFamily]:
@@ -69,6 +81,7 @@ def _families() -> dict[str, GaugeMetricFamily]:
         "window_end_timestamp_seconds": ("When the latest window ended.", ()),
         "outcome": ("1 for what the report says.", ("outcome",)),
         "causes": ("Causes of drift by kind.", ("kind",)),
+        "slices": ("Slices that were looked at.", ("kind",)),
         "insufficient_slices": ("Slices with too few posters to be judged.", ("kind",)),
         "effect": ("How far something moved in all posters.", ("kind", "what")),
         "genre_effect": ("How far a genre's probabilities moved (0..1).", ("genre",)),
@@ -98,6 +111,7 @@ def _add(families: dict[str, GaugeMetricFamily], document: dict[str, Any]) -> No
     for kind in dict.fromkeys(finding["kind"] for finding in findings):
         mine = [finding for finding in findings if finding["kind"] == kind]
         put("causes", sum(cause["kind"] == kind for cause in document["causes"]), kind)
+        put("slices", len(mine), kind)
         short = sum(finding["state"] == "insufficient" for finding in mine)
         put("insufficient_slices", short, kind)
     for finding in findings:
@@ -119,20 +133,36 @@ def _add_finding(put: Any, finding: dict[str, Any]) -> None:
         put("era_predictions", finding["window"], era)
 
 
-def serve_metrics(out: str, host: str, port: int) -> None:
+def exported(out: str, registry_uri: str = "") -> CollectorRegistry:
+    """Give all that is exported.
+
+    Args:
+        out: The folder of all reports.
+        registry_uri: The model registry; nothing is said of it without.
+    """
+    registry = CollectorRegistry()
+    registry.register(DriftCollector(out))
+    if registry_uri:
+        registry.register(RegistryCollector(registry_uri))
+    # There whatever the reports hold: its absence tells that the exporter is gone.
+    Info("marquee_exporter", "What exports this.", registry=registry).info({"marquee": __version__})
+    return registry
+
+
+def serve_metrics(out: str, host: str, port: int, registry_uri: str = "") -> None:
     """Serve the metrics until SIGTERM.
 
     Args:
         out: The folder of all reports.
         host: The address to listen on.
         port: The port to listen on.
+        registry_uri: The model registry; nothing is said of it without.
     """
-    registry = CollectorRegistry()
-    registry.register(DriftCollector(out))
+    registry = exported(out, registry_uri)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     server, _ = start_http_server(port, host, registry)
-    logger.info("drift metrics at http://%s:%d/metrics", host, port)
+    logger.info("metrics at http://%s:%d/metrics", host, port)
     stopped.wait()
     server.shutdown()

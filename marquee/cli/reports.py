@@ -31,8 +31,11 @@ def export(
     out: str = typer.Argument(..., metavar="OUT", help="The folder or URI of all reports."),
     host: str = typer.Option("127.0.0.1", help="The address to listen on."),
     port: int = typer.Option(9108, min=1, max=65535, help="The port to listen on."),
+    registry: str = typer.Option(
+        "", metavar="URI", help="The model registry, to export who is champion and how good."
+    ),
 ) -> None:
-    """Give Prometheus the latest reports at /metrics."""
+    """Give Prometheus the latest reports, and what the registry says, at /metrics."""
     from monitoring.exporter import serve_metrics
 
-    serve_metrics(out, host, port)
+    serve_metrics(out, host, port, registry)
