@@ -56,11 +56,11 @@ def row(poster_id: str, **changes: object) -> Row:
     }
 
 
-def require_tool(name: str) -> str:
+def require_tool(name: str, package: str = "") -> str:
     """Find a system tool; skip the test without it, or fail where CI promised it."""
     path = shutil.which(name)
     if path is None:
-        message = f"needs {name}: install it (on Debian: apt-get install {name})"
+        message = f"needs {name}: install it (on Debian: apt-get install {package or name})"
         if os.environ.get("MARQUEE_REQUIRE_TOOLS") == "1":
             pytest.fail(message)
         pytest.skip(message)
