@@ -75,7 +75,9 @@ class RegistryCollector(Collector):
     def _read(self) -> dict[str, GaugeMetricFamily]:
         try:
             registry = open_registry(self._uri)
-            families = _families(registry.versions(), registry.history())
+            history = registry.history()
+            # Read last: it has every version that history names.
+            families = _families(registry.versions(), history)
         except Exception as error:  # storage and clients raise whatever they like
             logger.warning("the registry at %s cannot be read: %s", self._uri, error)
             families = _empty()
