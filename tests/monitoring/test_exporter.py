@@ -43,6 +43,7 @@ FINDINGS = [
 
 def write(out, folder, version, until, **changes):
     document = {
+        "schema_version": 1,
         "version": version,
         "until": until,
         "outcome": "failed",
@@ -108,7 +109,8 @@ def test_without_reports_nothing_is_said_of_drift(tmp_path):
 
 def test_requests_to_train_are_counted_by_status(tmp_path):
     request = {
-        **dict.fromkeys(("id", "version", "why", "report", "made_at"), ""),
+        **dict.fromkeys(("id", "version", "why", "window", "made_at"), ""),
+        "training": {},
         "causes": [],
         "status": "running",
     }
