@@ -26,6 +26,7 @@ from marquee.cli import (
     score,
     serve,
     steps,
+    temporal,
     tmdb_server,
 )
 from marquee.errors import MarqueeError, Stopped, explain
@@ -74,7 +75,7 @@ for _panel, _commands in (
             steps.register,
         ),
     ),
-    (_LOOK, (tmdb_server.tmdb_server,)),
+    (_LOOK, (temporal.temporal, tmdb_server.tmdb_server)),
 ):
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)

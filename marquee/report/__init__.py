@@ -14,9 +14,12 @@ import jinja2
 from marquee.report.charts import Bars, Dumbbell, StackedBars, ticks
 from marquee.report.checks import Checks, ToDo
 from marquee.report.multiples import Card, Cards, Curves, Intervals, Panel
+from marquee.report.pictures import Band, Bands, Gallery
 from marquee.verdict import Verdict
 
 __all__ = [
+    "Band",
+    "Bands",
     "Banner",
     "Bars",
     "Block",
@@ -26,6 +29,7 @@ __all__ = [
     "Checks",
     "Curves",
     "Dumbbell",
+    "Gallery",
     "Grades",
     "Heatmap",
     "Intervals",
@@ -133,8 +137,8 @@ class Links:
     kind: str = "links"
 
 
-Chart = Lines | StackedBars | Dumbbell | Bars | Intervals | Curves
-Block = Banner | Tiles | Table | Heatmap | Grades | Chart | Cards | Checks | ToDo | Links
+Chart = Lines | StackedBars | Dumbbell | Bars | Intervals | Curves | Bands
+Block = Banner | Tiles | Table | Heatmap | Grades | Chart | Cards | Gallery | Checks | ToDo | Links
 
 
 def render(title: str, subtitle: str, blocks: Sequence[Block], footer: Sequence[str] = ()) -> str:

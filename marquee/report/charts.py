@@ -216,10 +216,12 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     Args:
         low: Its lower end.
         high: Its upper end.
-        most: Steps that the range may span.
+        most: Steps that the range may span, 2 or more.
     """
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span))
-    step = next(size * power for size in (0.1, 0.2, 0.5, 1.0, 2.0) if span / (size * power) <= most)
+    step = next(
+        size * power for size in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if span / (size * power) <= most
+    )
     first, last = math.floor(low / step), math.ceil(high / step)
     return [round(step * n, 12) for n in range(first, max(last, first + 1) + 1)]
