@@ -9,22 +9,11 @@ from typing import Any
 from monitoring.temporal.aging import Aging
 from monitoring.temporal.bundle import BundleTest
 from monitoring.temporal.look import EraLook
-from monitoring.temporal.trends import Hue, Interval, Trend
+from monitoring.temporal.trends import Hue, Interval, Trend, strongest
+from monitoring.temporal.words import age_words, listed, looks_words
 
 SCHEMA_VERSION = 1
 
-_WORDS = {
-    "brightness": ("brighter", "darker"),
-    "contrast": ("richer in contrast", "poorer in contrast"),
-    "saturation": ("more colourful", "paler"),
-    "warmth": ("warmer", "colder"),
-    "blue": ("bluer", "less blue"),
-    "busyness": ("busier", "calmer"),
-    "light_top": ("lit more at the top", "lit more at the foot"),
-    "busy_top": ("busier at the top", "busier at the foot"),
-    "light_centre": ("lit more in the middle", "lit more at the margin"),
-    "symmetry": ("more symmetric", "less symmetric"),
-}
 _NAMED = 3
 
 
@@ -76,7 +65,7 @@ class TemporalReport:
         """Say in a few sentences what changed most."""
         looks = [looks_words(trend) for trend in strongest(self.trends)[:_NAMED]]
         said = [
-            f"Posters grew {_listed(looks)}." if looks else "Posters show no clear trend.",
+            f"Posters grew {listed(looks)}." if looks else "Posters show no clear trend.",
             self._mix(),
             self._age(),
         ]
@@ -89,7 +78,7 @@ class TemporalReport:
             words: [trend.name for trend in clear if trend.direction == way][:_NAMED]
             for way, words in ways.items()
         }
-        parts = [f"{_listed(names)} {words}" for words, names in named.items() if names]
+        parts = [f"{listed(names)} {words}" for words, names in named.items() if names]
         return (
             f"{'; '.join(parts)}." if parts else "No genre clearly became more frequent or rarer."
         )
@@ -102,8 +91,8 @@ class TemporalReport:
             return ""
         eras_ago, cost = sure[-1]
         return (
-            f"What was learnt {age_words(eras_ago)} ranks posters worse by {-cost:.3f} (ROC area) "
-            "than what has seen their era."
+            f"What learnt {age_words(eras_ago)} ranks posters worse than what has seen their era: "
+            f"ROC area {cost:+.3f}."
         )
 
     def to_json(self) -> str:
@@ -127,28 +116,6 @@ class TemporalReport:
             "looks": _plain(looks),
         }
         return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-
-
-def strongest(trends: tuple[Trend, ...]) -> list[Trend]:
-    """Give the trends that are clear, the strongest first."""
-    clear = [trend for trend in trends if trend.direction in ("rises", "falls")]
-    return sorted(clear, key=lambda trend: -abs(trend.rank[0]))
-
-
-def looks_words(trend: Trend) -> str:
-    """Say which way posters went, such as `darker`; for a trend that is clear."""
-    return _WORDS[trend.name][trend.direction == "falls"]
-
-
-def age_words(eras_ago: int) -> str:
-    """Say how long before an era a head stopped learning."""
-    if eras_ago == 0:
-        return "until the era began"
-    return f"until {eras_ago} era{'s' if eras_ago > 1 else ''} before"
-
-
-def _listed(words: list[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _plain(value: Any) -> Any:

@@ -137,6 +137,12 @@ def _direction(trend: Trend, p: float) -> str:
     return "rises" if trend.slope[0] > 0 else "falls"
 
 
+def strongest(trends: Sequence[Trend]) -> list[Trend]:
+    """Give the trends that are clear, the strongest first."""
+    clear = [trend for trend in trends if trend.direction in ("rises", "falls")]
+    return sorted(clear, key=lambda trend: -abs(trend.rank[0]))
+
+
 def mean(values: Array) -> Interval | None:
     """Give the mean of films [N] and its normal interval; None if they are too few."""
     if len(values) < FEWEST:
