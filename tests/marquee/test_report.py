@@ -11,12 +11,15 @@ import pytest
 from PIL import Image
 
 from marquee.report import (
+    Band,
+    Bands,
     Banner,
     Bars,
     Card,
     Cards,
     Curves,
     Dumbbell,
+    Gallery,
     Heatmap,
     Intervals,
     Panel,
@@ -283,3 +286,62 @@ def test_a_card_has_strips_a_map_and_a_list():
     bare = dataclasses.replace(card, grid=None, swatches=())
     page = render("Page", "", [Cards(title="Looks", cards=[bare], colours=("#000000", "#ffffff"))])
     assert "<img" not in page
+
+
+BAND = Band(
+    name="Drama",
+    points=((1930, 0.5, 0.4, 0.6), (1940, 0.3, 0.25, 0.35), (1950, 0.2, 0.1, 0.3)),
+    caption="-15 points a decade",
+    percent=True,
+)
+
+
+def test_a_band_encloses_its_line_on_a_scale_of_its_own():
+    placed = BAND.place()
+    xs, ys = zip(*placed["line"], strict=True)
+    assert list(xs) == sorted(xs)
+    assert list(ys) == sorted(ys), "a falling line goes down, where y grows"
+    # The band goes along the low ends, and back along the high ones.
+    lows, highs = placed["band"][:3], placed["band"][:2:-1]
+    for (_, y), (_, low), (_, high) in zip(placed["line"], lows, highs, strict=True):
+        assert high < y < low
+    assert [text for _, text in placed["y_ticks"]] == ["0%", "20%", "40%", "60%"]
+    assert [text for _, text in placed["x_ticks"]] == ["1930", "1940", "1950"]
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        ((1930, 0.5, 0.4, 0.6),),
+        ((1930, 0.0, 0.0, 0.0), (1940, 0.0, 0.0, 0.0)),
+        ((1930, -0.2, -0.3, -0.1), (1940, 0.001, -0.1, 0.2)),
+    ],
+    ids=["one point", "nothing but zeros", "below zero"],
+)
+def test_any_band_is_drawn_inside_its_box(points):
+    page = render(
+        "Page", "", [Bands(title="Lines", panels=[dataclasses.replace(BAND, points=points)])]
+    )
+    for node in svg(page).iter():
+        for point in (node.get("points") or "").split():
+            x, y = map(float, point.split(","))
+            assert 0 <= x <= 260
+            assert 0 <= y <= 114
+
+
+def test_a_gallery_has_a_picture_a_column_and_says_where_there_is_none():
+    picture = np.full((3, 2, 3), 7, np.uint8)
+    block = Gallery(
+        title="Eras",
+        columns=[("silent <1>", "3 films"), ("digital", "70 films")],
+        pictures={"mean": [None, picture]},
+        palettes=[(), [("#102030", 0.25), ("#ffffff", 0.75)]],
+        palettes_name="colours",
+        missing="too few",
+    )
+    page = render("Page", "", [block])
+    (encoded,) = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    assert (pixels(encoded) == picture).all()
+    assert page.count("too few") == 2
+    assert "background: #102030; height: 25.0%" in page
+    assert "silent &lt;1&gt;" in page
