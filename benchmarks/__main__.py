@@ -23,6 +23,7 @@ for script, *arguments in (
     ("real_posters", "--genres", "all18", "--arch", "vgg16", "--set", "train.fine_tune_epochs=0"),
     ("real_posters", "--genres", "all18", "--arch", "vgg16", "--set", "balance.split=temporal"),
     ("real_posters", "--genres", "subgenres", "--arch", "vgg16"),
+    ("temporal",),
     ("real_posters", "--genres", "study4", "--arch", "vgg16", "--set", "train.folds=5"),
     ("real_posters", "--genres", "all18", "--arch", "custom_cnn"),
     ("real_posters", "--genres", "study4", "--arch", "custom_cnn"),
