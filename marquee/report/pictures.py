@@ -63,7 +63,7 @@ class Band:
 
     name: str
     points: Sequence[tuple[float, float, float, float]]
-    """x (a whole number, such as a year), value, and the ends of its interval."""
+    """x (a whole number, such as a year, rising), value, and the ends of its interval."""
     caption: str = ""
     percent: bool = False
     stressed: bool = False

@@ -75,7 +75,10 @@ class Aging:
     cells: tuple[Cell, ...]
     costs: tuple[Cost, ...]
     by_age: tuple[Interval, ...]
-    """The mean cost of heads whose films end where the era begins, one era earlier, and so on."""
+    """The mean cost of heads whose films end where the era begins, one era earlier, and so on.
+
+    All intervals are of which films test; which films are learnt from is chance as well.
+    """
 
 
 def age(features: Features, labels: Labels, eras: Sequence[str], seed: int) -> Aging | None:
@@ -84,7 +87,7 @@ def age(features: Features, labels: Labels, eras: Sequence[str], seed: int) -> A
     Args:
         features: Of n films [n, F].
         labels: Which of `VISUAL_GENRES` they have [n, G].
-        eras: The era of each; an order of time is that of `marquee.eras.ERAS`.
+        eras: The era of each.
         seed: Chooses the films to learn from, and the resamples.
 
     Returns:
@@ -106,7 +109,8 @@ class _Ager:
         tested = [era for era in cuts if self._films(era) >= FEWEST_TESTED]
         if not tested:
             return None
-        trained = min(_MOST_TRAINED, *(len(before[era]) for era in cuts))
+        others = len(self._era) - -(-len(self._era) // _FOLDS)
+        trained = min(_MOST_TRAINED, others, *(len(before[era]) for era in cuts))
         learnt = {era: self._draw(before[era], trained) for era in cuts}
         slices = [*learnt.values(), *(self._rows(era) for era in tested)]
         genres = frequent_genres(self._labels, slices)

@@ -50,8 +50,8 @@ def _costs(aging: Aging) -> Intervals:
         reference={name: [0.0] * len(rows)},
         reference_name="as good as having seen it",
         note="Means over the cells of the grid above, on the same films and with equally many to "
-        "learn from (paired bootstrap by film). The rows are of different eras: only the newest "
-        "have heads that are many eras old.",
+        "learn from (paired bootstrap by test film; which films were learnt from is chance as "
+        "well). The rows are of different eras: only the newest have heads that are many eras old.",
     )
 
 
@@ -168,6 +168,7 @@ def _bundle(test: BundleTest) -> Table:
             )
             for era in test.eras
         ],
-        note=f"Unseen: {test.rule}; nothing else is scored.{newest} Means over "
+        note=f"Unseen: {test.rule}, if they look like none that taught it. Nothing else is scored."
+        f"{newest} Means over "
         f"{len(test.genres)} genres ({', '.join(test.genres) or 'none is frequent enough'}).",
     )

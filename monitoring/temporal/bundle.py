@@ -14,7 +14,7 @@ from marquee.errors import DataError
 from marquee.genres import label_columns, label_matrix
 from marquee.images import resize
 from marquee.lineage import read_training_posters
-from marquee.split import TEST, SplitPlan
+from marquee.split import TEST, TRAIN, VALIDATION, SplitPlan
 from monitoring.temporal.films import Films
 from monitoring.temporal.ranking import (
     FEWEST_POSITIVES,
@@ -74,6 +74,7 @@ class Candidate:
         catalog: Holds the posters.
         films: The catalog's films.
         rows: Those that will be shown [n].
+        seed: Chooses which of them are predicted.
 
     Raises:
         DataError: There is no bundle or plan, they do not belong together, or nobody knows what the
@@ -81,37 +82,46 @@ class Candidate:
     """
 
     def __init__(
-        self, bundle_uri: str, split_uri: str, catalog: Catalog, films: Films, rows: NDArray
+        self,
+        bundle_uri: str,
+        split_uri: str,
+        catalog: Catalog,
+        films: Films,
+        rows: NDArray[np.int64],
+        seed: int,
     ) -> None:
         self._bundle = bundles.load(bundle_uri)
         self._engine = Engine(self._bundle)
         self._frame = films.frame.iloc[rows].reset_index(drop=True)
         self._labels = _labels(catalog, self._frame, self._bundle.info.genres)
-        learnt, unseen, self._rule = self._known(bundle_uri, split_uri, films.frame)
+        learnt, unseen, self._rule = self._known(bundle_uri, split_uri, films)
         seen = films.frame[learnt]
         self._trained = seen["era"].value_counts()
         self._newest = int(seen["year"].max()) if len(seen) else None
         # A label set may leave films out: of those without any of its genres it was taught nothing.
         self._unseen = unseen[rows] & self._labels.any(axis=1)
-        nth = pd.Series(self._unseen.astype(int)).groupby(self._frame["era"].to_list()).cumsum()
-        self._chosen = self._unseen & (nth <= MOST).to_numpy()
+        self._chosen = self._draw(seed)
         self._scores = np.full(self._labels.shape, np.nan)
         self._waiting: list[tuple[int, NDArray[np.uint8]]] = []
 
+    def _draw(self, seed: int) -> NDArray[np.bool_]:
+        """Draw `MOST` unseen films of each era: the first ones by id are often the oldest."""
+        drawn = np.random.default_rng(seed).permutation(np.flatnonzero(self._unseen))
+        first = pd.Series(drawn).groupby(self._frame["era"].to_numpy()[drawn]).head(MOST)
+        chosen = np.zeros(len(self._frame), np.bool_)
+        chosen[first.to_numpy()] = True
+        return chosen
+
     def _known(
-        self, bundle_uri: str, split_uri: str, frame: pd.DataFrame
+        self, bundle_uri: str, split_uri: str, films: Films
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], str]:
         """Tell which films it learnt from, which it cannot know, and by what rule."""
+        frame = films.frame
         if split_uri:
-            plan = SplitPlan.read(split_uri)
-            if plan.digest != self._bundle.info.split_digest:
-                raise DataError(
-                    f"{split_uri} is not the split plan that {bundle_uri} was trained with",
-                    remedy="give that plan, or leave --split out",
-                )
-            taught = plan.frame[plan.frame["split"] != TEST]["poster_id"]
-            rule = "posters of the split plan's test split, and films later than all that taught it"
+            plan = self._plan(bundle_uri, split_uri)
+            learnt = frame["poster_id"].isin([*plan.ids(TRAIN), *plan.ids(VALIDATION)]).to_numpy()
             test = frame["poster_id"].isin(plan.ids(TEST)).to_numpy()
+            rule = "posters of the split plan's test split, and films later than all that taught it"
         else:
             sealed = read_training_posters(bundle_uri)
             if sealed is None:
@@ -119,14 +129,27 @@ class Candidate:
                     f"{bundle_uri} does not say which posters trained it",
                     remedy="give the split plan that it was trained with (--split), or train again",
                 )
-            taught = sealed["poster_id"]
-            same = frame["film_id"].isin(sealed["film_id"]).to_numpy()
+            by_poster, by_film = (
+                frame[name].isin(sealed[name]).to_numpy() for name in ("poster_id", "film_id")
+            )
+            learnt = by_poster | by_film
+            test = ~learnt
             rule = "films that are not on the bundle's own list of what trained and validated it"
-            test = ~same
-        learnt = frame["poster_id"].isin(taught).to_numpy()
-        years = frame["year"].to_numpy()
-        later = years > years[learnt].max() if learnt.any() else np.zeros(len(frame), bool)
-        return learnt, (test | later) & ~learnt, rule
+        if not learnt.any():
+            return learnt, test, f"{rule} (none of what taught it is in this catalog by its id)"
+        later = frame["year"].to_numpy() > frame["year"].to_numpy()[learnt].max()
+        pictures = films.pictures()
+        alike = np.isin(pictures, pictures[learnt])
+        return learnt, (test | later) & ~alike, rule
+
+    def _plan(self, bundle_uri: str, split_uri: str) -> SplitPlan:
+        plan = SplitPlan.read(split_uri, ("poster_id", "split"))
+        if plan.digest != self._bundle.info.split_digest:
+            raise DataError(
+                f"{split_uri} is not the split plan that {bundle_uri} was trained with",
+                remedy="give that plan, or leave --split out",
+            )
+        return plan
 
     def watch(self, row: int, pixels: NDArray[np.uint8]) -> None:
         """See a poster [H, W, 3]; `row` counts from 0 among those shown."""

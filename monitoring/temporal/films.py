@@ -71,16 +71,19 @@ class Films:
             np.concatenate([drawn[eras[drawn] == era][:most] for era in self.eras()])
         ).astype(np.int64)
 
-    def _earliest(self) -> NDArray[np.int64]:
-        """Give the row of the earliest film of each picture."""
+    def pictures(self) -> NDArray[np.int64]:
+        """Number the pictures that posters show [N]: posters that look alike have one number."""
         hashes = np.array([int(text, 16) for text in self.frame["perceptual_hash"]], np.uint64)
         pairs = [np.empty((2, 0), np.int64), *near_duplicates(hashes, _ALIKE_BITS)]
         edges = np.concatenate(pairs, axis=1)
-        ones = np.ones(edges.shape[1], bool)
-        count = len(hashes)
+        ones, count = np.ones(edges.shape[1], bool), len(hashes)
         _, pictures = connected_components(coo_array((ones, tuple(edges)), shape=(count, count)))
+        return np.asarray(pictures, np.int64)
+
+    def _earliest(self) -> NDArray[np.int64]:
+        """Give the row of the earliest film of each picture."""
         order = np.argsort(self.frame["year"].to_numpy(), kind="stable")
-        _, first = np.unique(pictures[order], return_index=True)
+        _, first = np.unique(self.pictures()[order], return_index=True)
         return np.sort(order[first])
 
 

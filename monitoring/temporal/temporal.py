@@ -76,7 +76,7 @@ def temporal(order: Order) -> TemporalReport:
     rows = films.sample(order.sample, order.seed)
     candidate = None
     if order.bundle:
-        candidate = Candidate(order.bundle, order.split, catalog, films, rows)
+        candidate = Candidate(order.bundle, order.split, catalog, films, rows, order.seed)
     looks = look_at(
         catalog,
         films.frame.iloc[rows],

@@ -14,6 +14,7 @@ from marquee.errors import DataError, UsageError
 from marquee.licences import TMDB
 from marquee.settings import LicenceSettings
 from marquee.split import SCHEMA, SplitPlan
+from monitoring.temporal.bundle import Candidate
 from monitoring.temporal.films import read_films
 from monitoring.temporal.look import look
 from monitoring.temporal.ranking import rank
@@ -373,7 +374,63 @@ def test_without_a_plan_the_bundles_own_list_tells_what_it_knows(changing, bundl
     made, _ = bundle
     test = temporal(Order(catalog=changing, out=str(tmp_path), bundle=str(made.folder))).bundle
     assert "own list" in test.rule
+    assert [era.trained for era in test.eras] == [200, 0, 0, 0]
+    assert 30 < test.eras[0].unseen < 60
     assert test.eras[1].unseen > 80
+
+
+def test_a_bundle_of_another_catalog_is_said_to_be_so(changing, tmp_path):
+    foreign = tiny_bundle(
+        tmp_path / "b", genres=GENRES, label_set="all18", trained_on=["elsewhere"]
+    )
+    test = temporal(Order(catalog=changing, out=str(tmp_path), bundle=str(foreign.folder))).bundle
+    assert "none of what taught it is in this catalog" in test.rule
+    assert test.newest is test.cost is None
+
+
+def test_a_poster_that_looks_like_one_that_taught_is_not_unseen(changing, bundle):
+    made, _ = bundle
+    films = read_films(Catalog(changing), LicenceSettings())
+    ids = films.frame["poster_id"].to_list()
+    hashes = films.frame["perceptual_hash"].to_list()
+    labelled = films.labels.any(axis=1) & (films.frame["era"] == "new_hollywood").to_numpy()
+    hashes[int(labelled.argmax())] = hashes[ids.index("golden_age-000")]
+    alike = dataclasses.replace(films, frame=films.frame.assign(perceptual_hash=hashes))
+    rows = np.arange(len(ids))
+    counts = [
+        Candidate(str(made.folder), "", Catalog(changing), of, rows, 0)
+        .result(["new_hollywood"], 0)
+        .eras[0]
+        .unseen
+        for of in (films, alike)
+    ]
+    assert counts[0] - counts[1] == 1
+
+
+def test_only_so_many_of_an_era_are_predicted_and_not_the_first_alone(
+    changing, bundle, monkeypatch
+):
+    monkeypatch.setattr("monitoring.temporal.bundle.MOST", 50)
+    made, _ = bundle
+    films = read_films(Catalog(changing), LicenceSettings())
+    rows = np.arange(len(films.frame))
+    candidate = Candidate(str(made.folder), "", Catalog(changing), films, rows, 0)
+    asked = []
+
+    def infer(images):
+        asked.extend(images)
+        return {"logits": np.zeros((len(images), 3))}
+
+    monkeypatch.setattr(candidate._engine, "infer", infer)
+    for row in rows:
+        candidate.watch(row, np.full((24, 16, 3), row % 256, np.uint8))
+    result = candidate.result(films.eras(), 0)
+    assert len(asked) == sum(min(era.unseen, 50) for era in result.eras)
+    assert result.eras[1].ranking.films == 50 < result.eras[1].unseen
+    # The posters say in grey which row they are of: those of the second era go on to its end.
+    era = np.flatnonzero((films.frame["era"] == "new_hollywood").to_numpy())
+    seen = {int(image[0, 0, 0]) for image in asked}
+    assert any(int(row) % 256 in seen for row in era[-20:])
 
 
 # What is refused.

@@ -57,7 +57,7 @@ def _poster(poster_id, year, genres, pixels, licence, random):
     return Poster(
         facts=Facts(
             poster_id=poster_id,
-            film_id=f"film-{poster_id}",
+            film_id=poster_id,
             title="A film",
             year=year,
             genres=genres,
