@@ -27,6 +27,8 @@ COLOURS = 8
 _FEATURE_CELLS = (6, 4)
 _LEVELS, _COARSE = 16, 4
 """Levels a channel in which colours are counted: for palettes, and for features."""
+_FEATURES = 5 * _FEATURE_CELLS[0] * _FEATURE_CELLS[1] + _COARSE**3
+"""Mean colour (CIE Lab), edges and spread of luma of each cell, and how frequent colours are."""
 _COLOURFUL = 10.0
 """Chroma (CIE Lab) from which on a pixel has a colour."""
 _BLUE = (210.0, 310.0)
@@ -220,19 +222,19 @@ def look_at(catalog: Catalog, frame: pd.DataFrame, eras: Sequence[str], watch: W
     """
     sums = {era: _Sums() for era in eras}
     of_era = frame["era"].to_list()
-    found: dict[int, Look] = {}
+    figures = np.zeros((len(frame), len(FIGURES)))
+    features = np.zeros((len(frame), _FEATURES), np.float32)
     with progress("temporal", len(frame)) as advance:
         for row, pixels in _posters(catalog, frame):
             small = resize(pixels, SMALL)
             seen = look(small)
             sums[of_era[row]].add(small, seen)
-            found[row] = seen
+            figures[row], features[row] = seen.figures, seen.features
             watch(row, pixels)
             advance(1)
-    ordered = [found[row] for row in range(len(frame))]
     return Looks(
-        pd.DataFrame([seen.figures for seen in ordered], columns=list(FIGURES)),
-        np.stack([seen.features for seen in ordered]),
+        pd.DataFrame(figures, columns=list(FIGURES)),
+        features,
         {era: of.look() for era, of in sums.items()},
     )
 

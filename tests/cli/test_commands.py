@@ -34,6 +34,7 @@ def marquee(*arguments, cwd=None):
         ("serve",),
         ("query",),
         ("score",),
+        ("temporal",),
         ("catalog",),
         ("catalog", "info"),
         ("catalog", "purge"),

@@ -182,6 +182,13 @@ def test_ticks_are_round_and_enclose_the_range(low, high):
     assert 2 <= len(found) <= 9
 
 
+@pytest.mark.parametrize("high", [0.9, 1, 2.1, 4.9, 5.1, 99])
+def test_few_ticks_are_enough_for_a_small_chart(high):
+    found = ticks(0, high, most=2)
+    assert 2 <= len(found) <= 4
+    assert high <= found[-1]
+
+
 def test_a_cell_without_a_number_has_no_bar():
     table = Table(title="t", columns=("a", "b"), rows=[("x", 0.5), ("y", float("nan"))], bars=(1,))
     page = render("page", "", [table])
