@@ -91,8 +91,8 @@ class TemporalReport:
             return ""
         eras_ago, cost = sure[-1]
         return (
-            f"What learnt {age_words(eras_ago)} ranks posters worse than what has seen their era: "
-            f"ROC area {cost:+.3f}."
+            f"A head that learnt {age_words(eras_ago)} ranks posters worse than one that has seen "
+            f"their era: ROC area {cost:+.3f}."
         )
 
     def to_json(self) -> str:
