@@ -108,8 +108,9 @@ def main() -> None:
         [*models(report)],
         f"Linear heads on plain features of colour and edges, {report['aging']['trained']:,} films "
         "each; macro averages. ROC area against a head that has seen the era, where it learnt "
-        f"{cost}. The custom CNN's figures are means over other genres "
-        f"({len(report['bundle']['genres'])} of its 18) than the heads' "
+        f"{cost}; the mean of those that stopped an era or more before is "
+        f"{_interval(report['aging']['old'], 3)}. The custom CNN's figures are means over other "
+        f"genres ({len(report['bundle']['genres'])} of its 18) than the heads' "
         f"({len(report['aging']['genres'])}); both only of posters that they cannot know.",
     )
 

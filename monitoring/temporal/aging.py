@@ -79,6 +79,8 @@ class Aging:
 
     All intervals are of which films test; which films are learnt from is chance as well.
     """
+    old: Interval | None
+    """The mean cost of all heads that stopped an era or more before; None without any."""
 
 
 def age(features: Features, labels: Labels, eras: Sequence[str], seed: int) -> Aging | None:
@@ -127,6 +129,7 @@ class _Ager:
             if era >= (ERAS.index(before) if before else tested[0])
         ]
         costs, by_age = self._costs(heads, tested, genres)
+        old = [lost for eras_ago, of_age in by_age.items() if eras_ago for lost in of_age]
         return Aging(
             trained=trained,
             genres=tuple(VISUAL_GENRES[g] for g in genres),
@@ -135,7 +138,8 @@ class _Ager:
             eras=tuple(ERAS[era] for era in present if era >= tested[0]),
             cells=tuple(cells),
             costs=costs,
-            by_age=by_age,
+            by_age=tuple(interval(np.mean(of_age, axis=0)) for of_age in by_age.values()),
+            old=interval(np.mean(old, axis=0)) if old else None,
         )
 
     def _rows(self, era: int) -> NDArray[np.int64]:
@@ -178,7 +182,8 @@ class _Ager:
 
     def _costs(
         self, heads: dict[str, NDArray[np.float64]], tested: Sequence[int], genres: Sequence[int]
-    ) -> tuple[tuple[Cost, ...], tuple[Interval, ...]]:
+    ) -> tuple[tuple[Cost, ...], dict[int, list[NDArray[np.float64]]]]:
+        """Give what heads lose, and by how many eras they are old the same of all resamples."""
         found: list[Cost] = []
         by_age: dict[int, list[NDArray[np.float64]]] = {}
         for era in tested:
@@ -190,4 +195,4 @@ class _Ager:
                 lost = resampled_areas(labels, heads[before][rows], seed) - seen
                 found.append(Cost(before=before, era=ERAS[era], area=interval(lost)))
                 by_age.setdefault(eras_ago, []).append(lost)
-        return tuple(found), tuple(interval(np.mean(lost, axis=0)) for lost in by_age.values())
+        return tuple(found), by_age

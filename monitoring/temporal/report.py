@@ -10,7 +10,7 @@ from monitoring.temporal.aging import Aging
 from monitoring.temporal.bundle import BundleTest
 from monitoring.temporal.look import EraLook
 from monitoring.temporal.trends import Hue, Interval, Trend, strongest
-from monitoring.temporal.words import age_words, listed, looks_words
+from monitoring.temporal.words import listed, looks_words
 
 SCHEMA_VERSION = 1
 
@@ -84,15 +84,13 @@ class TemporalReport:
         )
 
     def _age(self) -> str:
-        """Tell of the oldest heads that are clearly worse than those that have seen an era."""
-        costs = enumerate(self.aging.by_age if self.aging else ())
-        sure = [(eras_ago, cost[0]) for eras_ago, cost in costs if cost[2] < 0]
-        if not sure:
+        """Tell whether old heads are clearly worse than those that have seen an era."""
+        old = self.aging.old if self.aging else None
+        if old is None or old[2] >= 0:
             return ""
-        eras_ago, cost = sure[-1]
         return (
-            f"A head that learnt {age_words(eras_ago)} ranks posters worse than one that has seen "
-            f"their era: ROC area {cost:+.3f}."
+            "Heads that stopped learning an era or more before rank posters worse than those that "
+            f"have seen their era: ROC area {old[0]:+.3f}."
         )
 
     def to_json(self) -> str:

@@ -63,6 +63,6 @@ def test_real_posters_grew_darker_and_what_was_learnt_from_them_ages(tmp_path):
     assert trends["Thriller"]["direction"] == "rises"
     assert trends["War"]["direction"] == trends["Western"]["direction"] == "falls"
     # What was learnt from films long before is worse than what has seen the era.
-    assert document["aging"]["by_age"][2][2] < 0
+    assert document["aging"]["old"][2] < 0
     for cell in document["aging"]["cells"]:
         assert cell["ranking"] is None or cell["ranking"]["area"][1] > 0.5

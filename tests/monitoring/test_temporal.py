@@ -285,6 +285,8 @@ def test_what_changed_sides_costs_the_heads_that_learnt_before(told):
     costs = {(cost.before, cost.era): cost.area for cost in aging.costs}
     assert costs["painted_blockbuster", "painted_blockbuster"][2] < -0.05
     assert costs["new_hollywood", "new_hollywood"][0] > -0.05
+    assert aging.old[2] < 0
+    assert "Heads that stopped learning an era or more before rank posters worse" in page
     assert "Train before, test after" in page
     assert document["aging"]["trained"] == 260
 
