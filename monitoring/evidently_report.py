@@ -6,8 +6,11 @@ is lost, which nothing here looks at. Embeddings are Marquee's to compare: Evide
 map of them, which takes a minute.
 """
 
+import atexit
 import os
+import warnings
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from evidently.sdk.panels import line_plot_panel
 from evidently.tests import lt
 from evidently.ui.workspace import Project, Workspace
 from numpy.typing import NDArray
+from sklearn.exceptions import UndefinedMetricWarning
 
 from marquee.profile import ATTRIBUTES, BINS, GIVEN, MEASURES, SLICES, UNLABELLED, YES, Profile
 from monitoring.collect import SAMPLE
@@ -102,12 +106,15 @@ def evidently_report(reference: Profile, sample: pa.Table, report: DriftReport) 
         )
     sets = [Dataset.from_pandas(frame, data_definition=definition) for frame in (rows, before)]
     metrics = [*_metrics(genres, has_labels), *_effects(report)]
-    return Report(metrics, include_tests=True).run(
-        *sets,
-        timestamp=report.window.until.replace(tzinfo=None),
-        name=str(report.window),
-        tags=[report.verdict.outcome.value],
-    )
+    with warnings.catch_warnings():
+        # Evidently scores at a threshold as well, at which a rare genre may never be predicted.
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        return Report(metrics, include_tests=True).run(
+            *sets,
+            timestamp=report.window.until.replace(tzinfo=None),
+            name=str(report.window),
+            tags=[report.verdict.outcome.value],
+        )
 
 
 def _score(genre: str) -> str:
@@ -224,6 +231,16 @@ def _spread(counts: NDArray[Any], count: int, random: np.random.Generator) -> ND
     return (bins + random.random(count)) / BINS
 
 
+@cache
+def _hush_nanobind() -> None:
+    """Keep DuckDB from listing its own objects when Python ends.
+
+    Once Evidently has written to a workspace, some outlive the interpreter, which nanobind (of
+    DuckDB 2.0) takes for leaks and tells in 50 lines; it can be told not to in C++ only.
+    """
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
+
+
 def add_run(folder: Path, run: Snapshot, report: DriftReport) -> None:
     """Add a run to the workspace that Evidently's UI shows; one of the same window is replaced.
 
@@ -232,6 +249,7 @@ def add_run(folder: Path, run: Snapshot, report: DriftReport) -> None:
         run: What Evidently reported.
         report: What Marquee did.
     """
+    _hush_nanobind()
     workspace = Workspace.create(str(folder))
     name = f"Marquee {report.version[:12]}"
     found = [p for p in workspace.list_projects() if p.name == name]

@@ -1,6 +1,7 @@
 """What a drift report finds: one thing that moved or did not, in one slice."""
 
 import enum
+import math
 from dataclasses import dataclass
 
 NAN = float("nan")
@@ -48,6 +49,8 @@ class Finding:
     low: float = NAN
     high: float = NAN
     """The effect with its 95 % interval; NaN without enough samples."""
+    signed: bool = True
+    """Whether the effect has a direction; a distance has none."""
     unit: str = ""
     before: float = NAN
     after: float = NAN
@@ -67,6 +70,22 @@ class Finding:
     def drifts(self) -> bool:
         """Whether it is drift that nothing else accounts for."""
         return self.state is State.DRIFT and not self.explained_by
+
+    @property
+    def moved(self) -> str:
+        """The effect in words; empty if it is not known."""
+        if math.isnan(self.effect):
+            return ""
+        return f"{self.effect:{self._sign}.3f} {self.unit}".strip()
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval in words."""
+        return f"{self.low:{self._sign}.3f} to {self.high:{self._sign}.3f}"
+
+    @property
+    def _sign(self) -> str:
+        return "+" if self.signed else ""
 
     @property
     def where(self) -> str:

@@ -165,6 +165,7 @@ def _looks(pair: Pair, random: np.random.Generator) -> Iterator[Finding]:
             said = {
                 "kind": Kind.INPUT,
                 "what": name,
+                "signed": False,
                 "era": era,
                 "threshold": pair.settings.look,
                 "unit": "SD",
@@ -186,6 +187,7 @@ def _embeddings(pair: Pair) -> Iterator[Finding]:
     said = {
         "kind": Kind.INPUT,
         "what": "embeddings",
+        "signed": False,
         "threshold": pair.settings.told_apart - 0.5,
         "unit": "AUC above .5",
         "reference": len(sides[0]),
@@ -213,6 +215,7 @@ def _eras(pair: Pair, random: np.random.Generator) -> Iterator[Finding]:
             statistics.mix(before, after, random) if enough else None,
             **said,
             what=f"{guessed}era mix",
+            signed=False,
             threshold=pair.settings.era_mix,
             unit="of the posters",
         )
@@ -290,6 +293,7 @@ def _predictions(pair: Pair, random: np.random.Generator) -> Iterator[Finding]:
             said = {
                 "kind": Kind.PREDICTION,
                 "what": "probability",
+                "signed": False,
                 "genre": genre,
                 "era": era,
                 "threshold": pair.settings.probability,

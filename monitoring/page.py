@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from marquee.profile import PREDICTED
 from marquee.report import Banner, Block, Heatmap, Lines, Links, Table, Tiles, ToDo, render
 from monitoring.findings import Finding, State
+from monitoring.performance import means
 from monitoring.report import DriftReport
-from monitoring.words import NEXT, describe
+from monitoring.words import describe
 
 _STRONG = 0.2
 """A move of a mean probability from which on a cell has its full colour."""
@@ -32,8 +33,9 @@ def drift_page(report: DriftReport) -> str:
     todo = ToDo.of(verdict)
     if todo.checks:
         blocks.append(todo)
-    blocks += [_tiles(report), *_causes(report), _heatmap(report), *_trend(report)]
-    blocks += [*_examples(report), _everything(report), _links()]
+    blocks += [_tiles(report), *_causes(report), _heatmap(report), *_right(report)]
+    blocks += [*_trend(report), *_examples(report), *_answered(report)]
+    blocks += [_everything(report), _links()]
     return render("Drift", f"{report.version[:12]} · {report.window}", blocks)
 
 
@@ -47,7 +49,7 @@ def chat_message(report: DriftReport) -> str:
         f"**{report.sentence()}**",
         f"{report.counted.records:,} predictions of {report.version[:12]}, {report.window}",
         *(
-            f"- {describe(cause)}, since {report.since(cause):%Y-%m-%d}: {NEXT[cause.kind]}"
+            f"- {describe(cause)}, since {report.since(cause):%Y-%m-%d}: {report.next(cause.kind)}"
             for cause in report.causes
         ),
     ]
@@ -93,8 +95,8 @@ def _causes(report: DriftReport) -> Iterator[Block]:
                 finding.where or "everywhere",
                 finding.before,
                 finding.after,
-                f"{finding.effect:+.3f} {finding.unit}".strip(),
-                f"{finding.low:+.3f} to {finding.high:+.3f}",
+                finding.moved,
+                finding.interval,
                 _chance(finding.p_adjusted),
                 f"{report.since(cause):%Y-%m-%d %H:%M}",
             )
@@ -127,15 +129,87 @@ def _heatmap(report: DriftReport) -> Heatmap:
         values=[[f.after - f.before for f in line] for line in found],
         totals=[1.0] * len(rows),
         shades=[[_shade(f) for f in line] for line in found],
+        texts=[[_moved(f) for f in line] for line in found],
         note="The mean probability now less that of the reference. Coloured: drift that chance "
-        "does not explain; n/a: no posters.",
+        f"does not explain. Empty: fewer than {report.settings.min_samples} posters on a side.",
     )
+
+
+def _moved(finding: Finding) -> str:
+    if finding.state is State.INSUFFICIENT:
+        return ""
+    return f"{finding.after - finding.before:+.2f}".replace("-0.00", "0").replace("+0.00", "0")
 
 
 def _shade(finding: Finding) -> float:
     if finding.state is not State.DRIFT:
         return 0.0
     return min(1.0, 0.25 + abs(finding.effect) / _STRONG)
+
+
+def _right(report: DriftReport) -> Iterator[Block]:
+    """Show how right the model is, now and in the last windows."""
+    if not report.performance:
+        return
+    drifting = {f.genre: f for f in report.findings if f.what == "average precision"}
+    yield Table(
+        title="How right it is",
+        columns=(
+            *("genre", "posters", "that have it", "average precision", "as in the reference"),
+            *("F1", "calibration error"),
+        ),
+        rows=[
+            (
+                score.genre,
+                score.posters,
+                score.positives,
+                score.average_precision,
+                _beside(drifting.get(score.genre)),
+                score.f1,
+                score.calibration_error,
+            )
+            for score in report.performance
+        ],
+        bars=(3, 5),
+        note="Average precision grows with the share of posters that have a genre; beside the "
+        "reference it is told for the same share. Genres that fewer posters have are left out.",
+    )
+    scores = [past.scores for past in report.past if past.scores] + [means(report.performance)]
+    if len(scores) > 1:
+        yield Lines(
+            title="How right it was",
+            x_label="windows, this one last",
+            y_label="mean over genres",
+            x=list(range(1 - len(scores), 1)),
+            series={
+                label: [score[name] for score in scores]
+                for name, label in (
+                    ("macro_map", "average precision"),
+                    ("macro_f1", "F1"),
+                    ("calibration_error", "calibration error"),
+                )
+            },
+        )
+
+
+def _beside(finding: Finding | None) -> str:
+    if finding is None or finding.state is State.INSUFFICIENT:
+        return ""
+    return f"{finding.before:.2f} to {finding.after:.2f}"
+
+
+def _answered(report: DriftReport) -> Iterator[Block]:
+    """Show which models answered, if there was another one or somebody knows their roles."""
+    roles = report.counted.roles
+    if len(roles) > 1 or any(role for _, role, _ in roles):
+        yield Table(
+            title="Who answered",
+            columns=("model", "role", "predictions"),
+            rows=[(version[:12], role, count) for version, role, count in roles],
+            strong=[n for n, (version, _, _) in enumerate(roles) if version == report.version],
+            note="The role is that of the time, by the registry's history. A rollout's replays are "
+            f"not among them: {report.counted.replayed:,}.",
+        )
 
 
 def _trend(report: DriftReport) -> Iterator[Block]:
@@ -176,7 +250,7 @@ def _everything(report: DriftReport) -> Table:
                 f.where,
                 f.before,
                 f.after,
-                f"{f.effect:+.3f}" if f.state is not State.INSUFFICIENT else "",
+                f.moved,
                 f"{f.threshold:g} {f.unit}".strip(),
                 f"follows from {f.explained_by}" if f.explained_by else _STATES[f.state],
             )

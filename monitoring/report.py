@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from marquee.settings import DriftSettings
-from marquee.verdict import Check, Outcome, Verdict
+from marquee.verdict import Check, Outcome, Severity, Verdict
 from monitoring.causes import Cause
 from monitoring.collect import Counted, Window
 from monitoring.findings import Finding, Kind, State
 from monitoring.performance import Performance, means
-from monitoring.words import NEXT, describe
+from monitoring.words import NEXT, SEEN, describe
 
 SCHEMA_VERSION = 1
 
@@ -68,7 +68,8 @@ class DriftReport:
     @property
     def verdict(self) -> Verdict:
         """The verdict: failed if something drifts."""
-        checks = [_enough(self), _readable(self), *(_kind(self, kind) for kind in Kind)]
+        kinds = [_kind(self, kind) for kind in reversed(Kind)]
+        checks = [_enough(self), _readable(self), _clocks(self), *kinds]
         return Verdict(
             gate="drift", subject=f"{self.version[:12]}, {self.window}", checks=tuple(checks)
         )
@@ -82,6 +83,10 @@ class DriftReport:
         if self.verdict.outcome is Outcome.PASSED:
             return f"No drift in {self.counted.records:,} predictions."
         return f"Nobody can tell: {_why_unclear(self)}."
+
+    def next(self, kind: Kind) -> str:
+        """Say what to do about a kind of drift."""
+        return SEEN if kind is Kind.PREDICTION and self.performance else NEXT[kind]
 
     def since(self, cause: Cause) -> datetime:
         """Tell since when a cause is there: the first of the windows in a row that name it."""
@@ -114,7 +119,7 @@ class DriftReport:
                     "slices": list(cause.slices),
                     "sentence": describe(cause),
                     "since": self.since(cause).isoformat(),
-                    "next": NEXT[cause.kind],
+                    "next": self.next(cause.kind),
                 }
                 for cause in self.causes
             ],
@@ -171,6 +176,20 @@ def _readable(report: DriftReport) -> Check:
     )
 
 
+def _clocks(report: DriftReport) -> Check:
+    jumped = report.counted.jumped
+    return Check(
+        name="clocks",
+        severity=Severity.WARNING,
+        outcome=Outcome.FAILED if jumped else Outcome.PASSED,
+        measured=f"{jumped:,} predictions have another time than their file",
+        bound="none",
+        remedy="see to the servers' clocks; such predictions count at their file's hour"
+        if jumped
+        else "",
+    )
+
+
 def _files(report: DriftReport) -> int:
     return report.counted.files + len(report.counted.unreadable)
 
@@ -186,5 +205,5 @@ def _kind(report: DriftReport, kind: Kind) -> Check:
         or (f"none in {len(judged):,} slices" if judged else "nothing could be judged"),
         bound="none",
         blame=tuple(cause.name for cause in found),
-        remedy=NEXT[kind] if found else "",
+        remedy=report.next(kind) if found else "",
     )

@@ -15,6 +15,8 @@ NEXT: Mapping[Kind, str] = {
     Kind.CONCEPT: "train on films of now, and roll the model out if it beats the champion",
 }
 """What to do about each kind of drift."""
+SEEN = "truth is known: see below how right the model is"
+"""What to do about predictions that moved, instead."""
 
 _ADJECTIVES = {
     "brightness": ("brighter", "darker"),
@@ -59,11 +61,13 @@ def _mix(cause: Cause, first: Finding) -> str:
 
 
 def _gone(cause: Cause, first: Finding) -> str:
-    return f"no posters of {listed(cause.slices)} any more ({first.before:.0%} before)"
+    share = sum(finding.before for finding in cause.findings)
+    return f"no posters of {listed(cause.slices)} any more ({share:.0%} before)"
 
 
 def _come(cause: Cause, first: Finding) -> str:
-    return f"posters of {listed(cause.slices)} have appeared ({first.after:.0%})"
+    share = sum(finding.after for finding in cause.findings)
+    return f"posters of {listed(cause.slices)} have appeared ({share:.0%})"
 
 
 def _frequency(cause: Cause, first: Finding) -> str:

@@ -53,6 +53,7 @@ def monitoring(
             asked = make_task(
                 "retrain",
                 run_uri=run_uri,
+                registry_uri=registry_uri,
                 training=training,
                 overrides=overrides,
             ).after(monitored)

@@ -51,7 +51,7 @@ def monitor(
         "label_set": genres.value,
         "truth": absolute(truth),
         "retrain": retrain,
-        "training": _pairs(training),
+        "training": _parameters(training),
         "overrides": given,
     }
     run_locally(monitoring, arguments, out)
@@ -59,8 +59,15 @@ def monitor(
     typer.echo(latest["sentence"] if latest else "No window is due: there are no records.")
 
 
-def _pairs(given: list[str]) -> dict[str, str]:
+_PLACES = ("path", "imdb", "registry_uri")
+"""Parameters of the training that may be paths of this machine."""
+
+
+def _parameters(given: list[str]) -> dict[str, str]:
+    from marquee.storage import absolute
+
     for item in given:
         if "=" not in item:
             raise UsageError(f"--training {item!r} names no value", remedy="write name=value")
-    return dict(item.split("=", 1) for item in given)
+    pairs = dict(item.split("=", 1) for item in given)
+    return {name: absolute(text) if name in _PLACES else text for name, text in pairs.items()}

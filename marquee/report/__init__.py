@@ -94,6 +94,8 @@ class Heatmap:
     """How strongly to colour each cell (0..1), where not by its share of the row."""
     percent: bool = False
     """Write values as whole per cents, and nothing where they come to none."""
+    texts: Sequence[Sequence[str]] = ()
+    """What to write in each cell, where not its value."""
     note: str = ""
     kind: str = "heatmap"
 

@@ -61,7 +61,7 @@ def test_a_model_that_is_less_often_right_asks_for_training(world):
     (request,) = requests(world)
     assert request["causes"] == ["average precision: Drama"]
     assert request["status"] == "waiting"
-    assert request["training"] == {"source": "drawn", "films": "300"}
+    assert request["training"] == {"registry_uri": "", "source": "drawn", "films": "300"}
     assert request["id"] in marquee("retrain", "list", world / "out")
 
 

@@ -1,15 +1,19 @@
 """Pages as a browser shows them."""
 
+import html
 import json
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import tiny_bundle
 from helpers import require_tool
 from PIL import Image
 
+from benchmarks.simulated_drift import GENRES, SCENARIOS, World
 from marquee.report import (
     Banner,
     Card,
@@ -28,6 +32,9 @@ from marquee.report import (
     render_verdict,
 )
 from marquee.verdict import Check, Outcome, Severity, Verdict
+from monitoring.collect import Window
+from monitoring.drift import Order, drift
+from monitoring.page import drift_page
 
 CHECKS = [
     Check(
@@ -131,12 +138,49 @@ def test_a_page_is_drawn_and_nothing_overflows(tmp_path):
 def test_a_verdict_shows_its_colour(tmp_path):
     check = Check(name="rows", outcome=Outcome.FAILED, measured="3", bound="50", remedy="add rows")
     verdict = Verdict(gate="data", subject="catalog", checks=(check,))
+    assert red_pixels(tmp_path, render_verdict(verdict)) > 200
+
+
+def red_pixels(tmp_path, page):
+    """Count the pixels in the colour of what failed."""
     shot = tmp_path / "shot.png"
-    options = ("--window-size=900,700", f"--screenshot={shot}")
-    chromium(tmp_path, render_verdict(verdict), *options)
+    chromium(tmp_path, page, "--window-size=900,700", f"--screenshot={shot}")
     pixels = np.asarray(Image.open(shot).convert("RGB")).reshape(-1, 3)
-    red = (np.abs(pixels.astype(int) - (0xB3, 0x26, 0x1E)).max(axis=1) < 12).sum()
-    assert red > 200
+    return (np.abs(pixels.astype(int) - (0xB3, 0x26, 0x1E)).max(axis=1) < 12).sum()
+
+
+@pytest.mark.parametrize("framed", [False, True], ids=["as a file", "in the Kubeflow UI's frame"])
+def test_a_drift_report_is_drawn(tmp_path, framed):
+    page = drift_report(tmp_path)
+    if framed:
+        inside = html.escape(page, quote=True)
+        page = (
+            '<!doctype html><iframe sandbox="allow-scripts" '
+            f'style="border: 0; width: 880px; height: 680px" srcdoc="{inside}"></iframe>'
+        )
+    assert red_pixels(tmp_path, page) > 200
+
+
+def drift_report(folder):
+    """Report on a day on which the model said Horror too often."""
+    random = np.random.default_rng(0)
+    profile = World().draw(5000, random).profile().to_document()
+    bundle = tiny_bundle(
+        folder / "bundle", genres=GENRES, label_set="all18", reference_profile=profile
+    )
+    drawn = World().draw(2000, random)
+    SCENARIOS[1].plant(drawn, random)
+    since = datetime(2026, 11, 1, tzinfo=UTC)
+    window = Window(since=since, until=since + timedelta(days=1))
+    drawn.write(str(folder / "records"), bundle.version, window.since, window.until)
+    order = Order(
+        records=str(folder / "records"),
+        bundle=str(bundle.folder),
+        out=str(folder / "out"),
+        window=window,
+        evidently=False,
+    )
+    return drift_page(drift(order))
 
 
 def test_pages_are_escaped_and_fetch_nothing():
