@@ -5,7 +5,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,12 @@ class Client:
         self._session.auth = _Bearer(token)
 
     def ask(
-        self, posters: Sequence[bytes], *, explain: bool = False, genres: Sequence[str] = ()
+        self,
+        posters: Sequence[bytes],
+        *,
+        facts: Sequence[Mapping[str, Any]] = (),
+        explain: bool = False,
+        genres: Sequence[str] = (),
     ) -> list[Answer]:
         """Ask about posters, in one request if the server takes them so.
 
@@ -73,6 +78,7 @@ class Client:
 
         Args:
             posters: Bytes of JPEG, PNG or WebP files.
+            facts: What is known of each film: `year`, `title`, `film_id`; nothing without them.
             explain: Ask for explanations and similar posters too.
             genres: Which genres to explain; those the model chooses without them.
 
@@ -84,8 +90,10 @@ class Client:
             UsageError: It wants a(nother) token, or is no such server.
         """
         more = self._said_by | ({"genres": list(genres)} if genres else {})
+        known = facts or [{}] * len(posters)
         instances = [
-            {"image": {"b64": base64.b64encode(data).decode()}, **more} for data in posters
+            {"image": {"b64": base64.b64encode(data).decode()}, **more, **fact}
+            for data, fact in zip(posters, known, strict=True)
         ]
         return self._answers("explain" if explain else "predict", instances)
 

@@ -17,6 +17,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from marquee.cli import demo_drift
 from marquee.cli.predict import add_prediction, prediction_table
 from marquee.cli.run import print_summary, run_pipeline
 from marquee.errors import InfrastructureError, UsageError
@@ -61,9 +62,18 @@ def demo(
     )
     with _server(out / "bundles/custom_cnn", out) as url:
         _show_predictions(url, films, console)
+        console.print("\nUsers ask; half-way their posters change.", highlight=False)
+        traffic = demo_drift.send(url, films + _SHOWN, out / "truth.csv")
+    for half, page in demo_drift.report(traffic, out / "bundles/custom_cnn", out):
+        console.print(f"  {half}: {page}", highlight=False, soft_wrap=True)
     console.print(f"\nDone in {time.monotonic() - start:.0f} s. Read next:", highlight=False)
     for page in sorted((out / "reports").glob("*.html")):
         console.print(f"  {page}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Evidently's pages of both windows: marquee reports serve {out / 'drift'}",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(
         f"Serve it yourself: marquee serve {out / 'bundles/custom_cnn'}",
         highlight=False,
