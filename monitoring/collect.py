@@ -71,7 +71,9 @@ class Window:
     """The moment after its last one."""
 
     def __str__(self) -> str:
-        return f"{self.since:%Y-%m-%d %H:%M} to {self.until:%Y-%m-%d %H:%M} UTC"
+        whole = not (self.since.second or self.until.second)
+        shape = "%Y-%m-%d %H:%M" if whole else "%Y-%m-%d %H:%M:%S"
+        return f"{self.since:{shape}} to {self.until:{shape}} UTC"
 
 
 @dataclass(frozen=True, kw_only=True)

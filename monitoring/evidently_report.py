@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from evidently import BinaryClassification, DataDefinition, Dataset, Report
+from evidently._pydantic_compat import PrivateAttr
 from evidently.core.container import MetricOrContainer
 from evidently.core.datasets import Dataset as AnyDataset
 from evidently.core.metric_types import SingleValue, SingleValueCalculation, SingleValueMetric
@@ -33,9 +34,10 @@ from evidently.ui.workspace import Project, Workspace
 from numpy.typing import NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
+from marquee.eras import ERAS
 from marquee.profile import ATTRIBUTES, BINS, GIVEN, MEASURES, SLICES, UNLABELLED, YES, Profile
 from monitoring.collect import SAMPLE
-from monitoring.findings import State
+from monitoring.findings import NAN, State
 from monitoring.report import DriftReport
 
 _METHOD, _THRESHOLD = "wasserstein", 0.2
@@ -51,7 +53,15 @@ class Effect(SingleValueMetric):
     what: str
     genre: str = ""
     era: str = ""
-    value: float
+    # Private, as its name in the UI is made of all else: one that changes would break the line.
+    _value: float = PrivateAttr(NAN)
+
+    @classmethod
+    def of(cls, value: float, kind: str, what: str, **more: Any) -> "Effect":
+        """Make one of a value."""
+        effect = cls(kind=kind, what=what, **more)
+        effect._value = value
+        return effect
 
 
 class EffectCalculation(SingleValueCalculation[Effect]):
@@ -61,7 +71,7 @@ class EffectCalculation(SingleValueCalculation[Effect]):
         self, context: Context, current_data: AnyDataset, reference_data: AnyDataset | None
     ) -> SingleValue:
         """Give the value, whatever the rows are: it was measured on more of them."""
-        return self.result(self.metric.value)
+        return self.result(self.metric._value)
 
     def display_name(self) -> str:
         """Say what it is."""
@@ -136,19 +146,36 @@ def _metrics(genres: Sequence[str], labelled: bool) -> Iterator[MetricOrContaine
 
 
 def _effects(report: DriftReport) -> Iterator[MetricOrContainer]:
-    yield Effect(kind="all", what="drift share", value=report.drift_share)
-    yield Effect(kind="all", what="predictions", value=float(report.counted.records))
+    yield Effect.of(report.drift_share, "all", "drift share")
+    yield Effect.of(float(report.counted.records), "all", "predictions")
+    for attribute in ("era", "genre"):
+        for name, value in _worst(report, attribute).items():
+            yield Effect.of(value, "worst", name)
     for finding in report.findings:
         if finding.state is State.INSUFFICIENT or (finding.era and not finding.drifts):
             continue
-        yield Effect(
-            kind=finding.kind.value,
-            what=finding.what,
+        yield Effect.of(
+            abs(finding.effect),
+            finding.kind.value,
+            finding.what,
             genre=finding.genre,
             era=finding.era,
-            value=abs(finding.effect),
             tests=[lt(max(finding.threshold, 1e-9))] if finding.drifts else None,
         )
+
+
+def _worst(report: DriftReport, attribute: str) -> dict[str, float]:
+    """Give the largest effect within each era or genre, in multiples of its threshold.
+
+    What chance may explain is left out: the end of the interval that is nearer to nothing counts.
+    """
+    worst: dict[str, float] = {}
+    for finding in report.findings:
+        name = getattr(finding, attribute).replace("_", " ")
+        if name and finding.threshold and finding.state is not State.INSUFFICIENT:
+            sure = max(finding.low, -finding.high, 0.0) / finding.threshold
+            worst[name] = max(worst.get(name, 0.0), sure)
+    return worst
 
 
 def window_rows(sample: pa.Table, genres: Sequence[str]) -> pd.DataFrame:
@@ -267,6 +294,12 @@ def _new_project(workspace: Workspace, name: str, report: DriftReport) -> Projec
     shown = {
         "Share of slices that drift": [{"what": "drift share"}],
         "Predictions": [{"what": "predictions"}],
+        "Worst slice of each era, in thresholds": [
+            {"kind": "worst", "what": era.replace("_", " ")} for era in ERAS
+        ],
+        "Worst slice of each genre, in thresholds": [
+            {"kind": "worst", "what": genre} for genre in report.genres
+        ],
         "How far genres' probabilities moved": [
             {"what": "probability", "genre": genre, "era": ""} for genre in report.genres
         ],

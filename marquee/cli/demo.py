@@ -64,8 +64,8 @@ def demo(
         _show_predictions(url, films, console)
         console.print("\nUsers ask; half-way their posters change.", highlight=False)
         traffic = demo_drift.send(url, films + _SHOWN, out / "truth.csv")
-    for half, page in demo_drift.report(traffic, out / "bundles/custom_cnn", out):
-        console.print(f"  {half}: {page}", highlight=False, soft_wrap=True)
+    for half, place in demo_drift.report(traffic, out / "bundles/custom_cnn", out):
+        console.print(f"  {half}: {place}", highlight=False, soft_wrap=True)
     console.print(f"\nDone in {time.monotonic() - start:.0f} s. Read next:", highlight=False)
     for page in sorted((out / "reports").glob("*.html")):
         console.print(f"  {page}", highlight=False, soft_wrap=True)

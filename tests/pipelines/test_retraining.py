@@ -3,11 +3,15 @@
 import json
 
 import pytest
+from helpers import ROOT
+from kfp_server import running_kfp
 
 from marquee.errors import UsageError
 from marquee.run_layout import RunLayout
+from marquee.verdict import Check, Outcome, Verdict
 from monitoring.retrain import RetrainRequest, Status
 from pipelines import retraining, training
+from pipelines.cluster import Cluster, run_state
 from pipelines.retraining import ENDPOINT, Here, Kubeflow, launcher
 
 
@@ -64,3 +68,62 @@ def test_a_training_that_was_killed_has_failed(tmp_path):
     status, reason = Here("").state(request(run=str(tmp_path)))
     assert status is Status.FAILED
     assert "broken off" in reason
+
+
+@pytest.fixture
+def kubeflow(tmp_path):
+    with running_kfp() as server:
+        cluster = Cluster(server.url)
+        cluster.upload(ROOT / "pipelines/compiled/marquee-training.yaml")
+        yield server, Kubeflow(cluster, str(tmp_path))
+
+
+def test_on_kubeflow_a_request_starts_one_run_by_the_pipelines_name(kubeflow, tmp_path):
+    server, launcher = kubeflow
+    wanted = request(training={"source": "tmdb", "from_year": "2020", "vgg16": "false"})
+    page = launcher.start(wanted)
+    assert launcher.start(wanted) == page  # the step was started again
+    (run,) = server.named("runs")
+    assert run == "retrain-abc"
+    found = run_state(Cluster(server.url), page.rpartition("/")[2])
+    assert found.arguments == {
+        "run_uri": str(tmp_path / "abc"),
+        "source": "tmdb",
+        "from_year": 2020,
+        "vgg16": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "failure", "status"),
+    [
+        ("RUNNING", None, Status.RUNNING),
+        ("SUCCEEDED", None, Status.DONE),
+        ("FAILED", "gate", Status.DONE),
+        ("FAILED", "train-vgg16", Status.FAILED),
+        ("FAILED", None, Status.FAILED),
+        ("CANCELED", None, Status.FAILED),
+    ],
+)
+def test_on_kubeflow_a_run_is_followed(kubeflow, tmp_path, state, failure, status):
+    server, launcher = kubeflow
+    page = launcher.start(request())
+    server.end(page.rpartition("/")[2], state)
+    folder = tmp_path / "abc"
+    folder.mkdir()
+    if state == "SUCCEEDED":
+        check = Check(name="it", outcome=Outcome.PASSED, measured="1", bound="1")
+        (folder / "gate").mkdir()
+        verdict = Verdict(gate="quality", subject="x", checks=(check,))
+        (folder / "gate/verdict.json").write_text(verdict.to_json())
+    if failure:
+        document = {"step": failure, "message": "no", "remedy": "", "exit_code": 4}
+        (folder / "failure.json").write_text(json.dumps(document))
+    assert launcher.state(request(run=page))[0] is status
+
+
+def test_a_parameter_that_the_training_has_not_is_refused_before_anything_is_sent(kubeflow):
+    server, launcher = kubeflow
+    with pytest.raises(UsageError, match="no parameter 'colour'"):
+        launcher.start(request(training={"colour": "blue"}))
+    assert server.named("runs") == []

@@ -16,8 +16,9 @@ POSTERS = [encode(noise_poster(number, 92, 138)) for number in range(32)]
 class Users:
     """Send posters all the time, and note how each request ended."""
 
-    def __init__(self, url, count=6):
+    def __init__(self, url, count=6, posters=POSTERS):
         self.url, self.seen, self._end = url, [], threading.Event()
+        self._posters = posters
         self._threads = [threading.Thread(target=self._go, args=(n,)) for n in range(count)]
 
     def __enter__(self):
@@ -34,7 +35,7 @@ class Users:
         draw = random.Random(number)
         client = requests.Session()
         while not self._end.is_set():
-            image = base64.b64encode(draw.choice(POSTERS)).decode()
+            image = base64.b64encode(draw.choice(self._posters)).decode()
             body = json.dumps({"instances": [{"image": {"b64": image}}]})
             try:
                 answer = client.post(f"{self.url}/v1/models/poster-genre:predict", body, timeout=30)
