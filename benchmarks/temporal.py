@@ -23,8 +23,8 @@ LAST_YEAR = 1989
 _MARQUEE = (sys.executable, "-m", "marquee")
 
 
-def run(folder: Path) -> tuple[dict[str, Any], Run]:
-    """Make the catalog, and the bundle if there is none; analyse them, and tell what it took."""
+def train_on_the_past(folder: Path) -> None:
+    """Make the catalog, the split of early films, and the bundle if there is none."""
     catalog, split, bundle = (str(folder / name) for name in ("catalog", "split", "bundle"))
     temporal_split = ["balance.split=temporal", f"balance.temporal_year={LAST_YEAR}"]
     sets = [word for pair in temporal_split for word in ("--set", pair)]
@@ -35,6 +35,12 @@ def run(folder: Path) -> tuple[dict[str, Any], Run]:
     ]
     for command in commands[: 2 if Path(bundle).exists() else 3]:
         subprocess.run([*_MARQUEE, *command], check=True)
+
+
+def run(folder: Path) -> tuple[dict[str, Any], Run]:
+    """Analyse real posters, and a bundle that knows the early ones; tell what it took."""
+    train_on_the_past(folder)
+    catalog, split, bundle = (str(folder / name) for name in ("catalog", "split", "bundle"))
     words = ["temporal", "--catalog", catalog, "--out", str(folder / "out"), "--bundle", bundle]
     seen = watch([*_MARQUEE, *words, "--split", split])
     return json.loads((folder / "out/temporal.json").read_text()), seen
