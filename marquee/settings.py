@@ -336,7 +336,7 @@ class MonitorSettings:
     """Whether Evidently's pages are made as well."""
 
     def __post_init__(self) -> None:
-        check_range("monitor.window_hours", self.window_hours, 0.01, 24 * 366)
+        check_range("monitor.window_hours", self.window_hours, 0.001, 24 * 366)
         check_range("monitor.settle_minutes", self.settle_minutes, 0, 60 * 24 * 7)
         check_range("monitor.backfill", self.backfill, 1, 1000)
 
