@@ -35,7 +35,7 @@ FIRST_YEAR = 2000
 _COMMAND = "python -m benchmarks.real_drift"
 _MARQUEE = (sys.executable, "-m", "marquee")
 _AT_A_TIME = 16
-_FACTS = ("poster_id", "film_id", "year", "part", "shard_offset", "size", "sha256")
+_FACTS = ("poster_id", "film_id", "year", "shard_offset", "size", "sha256")
 _GONE = ("silent", "golden_age", "new_hollywood", "painted_blockbuster")
 _NEW = ("digital", "streaming")
 

@@ -33,6 +33,13 @@ class Cause:
     findings: tuple[Finding, ...] = ()
 
     @property
+    def worse(self) -> bool:
+        """Whether the model is less often right."""
+        return self.kind is Kind.CONCEPT and any(
+            f.what == "calibration" or f.effect < 0 for f in self.findings
+        )
+
+    @property
     def name(self) -> str:
         """A name that stays the same from report to report: what, and where."""
         return ": ".join(filter(None, (self.what, ", ".join(self.slices))))
@@ -64,9 +71,9 @@ def causes(findings: Sequence[Finding]) -> list[Cause]:
         The causes: what users should know first comes first.
     """
     drifting = [finding for finding in findings if finding.drifts]
-    groups: dict[tuple[Kind, str], list[Finding]] = {}
+    groups: dict[tuple[Kind, str, bool | None], list[Finding]] = {}
     for finding in drifting:
-        groups.setdefault((finding.kind, finding.what), []).append(finding)
+        groups.setdefault((finding.kind, finding.what, _rises(finding)), []).append(finding)
     order = list(Kind)[::-1]
     found = [
         Cause(
@@ -75,9 +82,18 @@ def causes(findings: Sequence[Finding]) -> list[Cause]:
             slices=tuple(f.where for f in sorted(group, key=lambda f: -abs(f.effect)) if f.where),
             findings=tuple(group),
         )
-        for (kind, what), group in groups.items()
+        for (kind, what, _), group in groups.items()
     ]
-    return sorted(found, key=lambda cause: order.index(cause.kind))
+    return sorted(found, key=lambda cause: (order.index(cause.kind), not cause.worse))
+
+
+_EITHER_WAY = ("frequency", "chosen", "hue")
+"""What goes up in one slice and down in another as one: shares make up for each other."""
+
+
+def _rises(finding: Finding) -> bool | None:
+    """Tell whether something went up; what goes up is not named together with what goes down."""
+    return None if finding.what in _EITHER_WAY else finding.after >= finding.before
 
 
 def _marked(finding: Finding, why: str) -> Finding:
@@ -96,9 +112,9 @@ def _coming_and_going(findings: Sequence[Finding], pair: Pair) -> list[Finding]:
     eras = {f.era for f in moved}
     rest = [n for n in range(GIVEN - 1) if SLICES[n] not in eras]
     one, other = (side[rest].astype(float) for side in pair.counts())
-    if not one.sum() or not other.sum():
+    if bool(one.sum()) != bool(other.sum()):
         return list(findings)
-    left = np.abs(one / one.sum() - other / other.sum()).sum() / 2
+    left = np.abs(one / max(one.sum(), 1) - other / max(other.sum(), 1)).sum() / 2
     if left >= pair.settings.era_mix:
         return list(findings)
     why = f"{moved[0].era}, which {moved[0].what}"

@@ -99,7 +99,7 @@ def _counted(order: Order, leave_out: Sequence[str] = ()) -> _Found:
         order.window,
         bundle.version,
         bundle.info.genres,
-        truth=read_truth(order.truth) if order.truth else None,
+        truth=read_truth(order.truth, bundle.info.genres) if order.truth else None,
         roles=roles(open_registry(order.registry)) if order.registry else None,
         leave_out=leave_out,
     ) as records:

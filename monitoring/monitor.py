@@ -169,8 +169,8 @@ def due(watch: Watch, now: datetime) -> list[Window]:
             wanted = begun
         else:
             counted = report["counted"]
-            known = counted["files"] + len(counted["unreadable"])
-            wanted = (known, report["truth"]) != (files, truth)
+            known = counted["files"] + len(counted.get("unreadable", ()))
+            wanted = (known, report.get("truth", "")) != (files, truth)
         if wanted:
             found.append(window)
     return found

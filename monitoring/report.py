@@ -13,7 +13,7 @@ from monitoring.causes import Cause
 from monitoring.collect import Counted, Window
 from monitoring.findings import Finding, Kind, State
 from monitoring.performance import Performance, means
-from monitoring.words import NEXT, SEEN, describe
+from monitoring.words import BETTER, NEXT, SEEN, describe
 
 SCHEMA_VERSION = 1
 
@@ -86,7 +86,11 @@ class DriftReport:
 
     def next(self, kind: Kind) -> str:
         """Say what to do about a kind of drift."""
-        return SEEN if kind is Kind.PREDICTION and self.performance else NEXT[kind]
+        if kind is Kind.PREDICTION and self.performance:
+            return SEEN
+        if kind is Kind.CONCEPT and not any(cause.worse for cause in self.causes):
+            return BETTER
+        return NEXT[kind]
 
     def since(self, cause: Cause) -> datetime:
         """Tell since when a cause is there: the first of the windows in a row that name it."""
@@ -116,6 +120,7 @@ class DriftReport:
                     "name": cause.name,
                     "kind": cause.kind,
                     "what": cause.what,
+                    "worse": cause.worse,
                     "slices": list(cause.slices),
                     "sentence": describe(cause),
                     "since": self.since(cause).isoformat(),

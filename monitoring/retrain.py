@@ -17,7 +17,6 @@ from marquee.contract import check_schema_version, parse_json
 from marquee.errors import MarqueeError, UsageError
 from marquee.processes import user_name
 from marquee.settings import RetrainSettings
-from monitoring.findings import Kind
 
 SCHEMA_VERSION = 1
 REQUESTS_FILE = "retraining.json"
@@ -96,7 +95,7 @@ def reasons(report: Mapping[str, Any]) -> list[str]:
     Returns:
         Their names.
     """
-    return sorted(cause["name"] for cause in report["causes"] if cause["kind"] == Kind.CONCEPT)
+    return sorted(cause["name"] for cause in report["causes"] if cause.get("worse"))
 
 
 def consider(

@@ -3,29 +3,32 @@
 import csv
 import hashlib
 import io
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from marquee import storage
 from marquee.errors import DataError
-from marquee.genres import VISUAL_GENRES
+from marquee.genres import SUBGENRES, split_genres, suggest
 
 TRUTH_SCHEMA = pa.schema([("film_id", pa.string()), ("genres", pa.list_(pa.string()))])
 _COLUMNS = ("film_id", "genres")
 
 
-def read_truth(uri: str) -> pa.Table:
+def read_truth(uri: str, genres: Sequence[str]) -> pa.Table:
     """Read films' genres.
 
     Args:
         uri: A CSV file with the columns `film_id` and `genres` (names joined by `|`; empty for a
             film that has none of them). Of a film that is there twice, the last row counts.
+        genres: What is predicted: genres, or subgenres.
 
     Returns:
         A row a film, of `TRUTH_SCHEMA`.
 
     Raises:
-        DataError: There is no file, a column is missing, or a genre is unknown.
+        DataError: There is no file, a column is missing, a genre is unknown, or no film has any of
+            what is predicted.
     """
     rows = csv.DictReader(io.StringIO(_text(uri)))
     missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
@@ -36,16 +39,22 @@ def read_truth(uri: str) -> pa.Table:
         )
     films: dict[str, list[str]] = {}
     for number, row in enumerate(rows, start=2):
-        genres = [name.strip() for name in (row["genres"] or "").split("|") if name.strip()]
-        for genre in genres:
-            if genre not in VISUAL_GENRES:
-                raise DataError(
-                    f"{uri}, line {number}: the genre {genre!r} is unknown",
-                    remedy=f"use TMDB's names: {', '.join(VISUAL_GENRES)}",
-                )
         if row["film_id"]:
-            films[row["film_id"]] = genres
+            films[row["film_id"]] = _names(row["genres"] or "", f"{uri}, line {number}")
+    if films and not any(name in genres for names in films.values() for name in names):
+        raise DataError(
+            f"no film of {uri} has any genre that the model predicts",
+            remedy=f"use its names: {', '.join(genres)}",
+        )
     return pa.table({"film_id": list(films), "genres": list(films.values())}, schema=TRUTH_SCHEMA)
+
+
+def _names(text: str, where: str) -> list[str]:
+    known, others = split_genres(text)
+    for name in others:
+        if name not in SUBGENRES:
+            raise DataError(f"{where}: the genre {name!r} is unknown", remedy=suggest(name))
+    return known + others
 
 
 def truth_digest(uri: str) -> str:

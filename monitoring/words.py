@@ -17,6 +17,8 @@ NEXT: Mapping[Kind, str] = {
 """What to do about each kind of drift."""
 SEEN = "truth is known: see below how right the model is"
 """What to do about predictions that moved, instead."""
+BETTER = "nothing, if the genres that are known are right: the model is right more often"
+"""What to do about a model that does better than it did, instead."""
 
 _ADJECTIVES = {
     "brightness": ("brighter", "darker"),

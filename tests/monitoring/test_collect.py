@@ -53,7 +53,7 @@ def test_it_counts_as_the_reference_is_counted(drawn, uri):
 def test_truth_tells_which_posters_have_a_genre(drawn, uri, tmp_path):
     lines = drawn.truth().splitlines()
     (tmp_path / "truth.csv").write_text("\n".join(lines[:401]) + "\n")
-    with opened(uri, truth=read_truth(str(tmp_path / "truth.csv"))) as records:
+    with opened(uri, truth=read_truth(str(tmp_path / "truth.csv"), GENRES)) as records:
         found, counted = records.profile(), records.counted()
     assert (counted.records, counted.labelled) == (600, 400)
     assert found.scores[:, :, UNLABELLED].sum() == 200 * len(GENRES)
@@ -200,7 +200,7 @@ class History:
 
 def test_it_tells_how_often_a_choice_was_right(drawn, uri, tmp_path):
     (tmp_path / "truth.csv").write_text(drawn.truth())
-    with opened(uri, truth=read_truth(str(tmp_path / "truth.csv"))) as records:
+    with opened(uri, truth=read_truth(str(tmp_path / "truth.csv"), GENRES)) as records:
         found = records.right()
     chosen, _ = decide(drawn.probabilities, (0.4,) * len(GENRES))
     assert found == {
@@ -240,22 +240,25 @@ def test_examples_are_the_most_extreme_of_their_slice(drawn, uri):
     [
         ("film,genres\n", "no column film_id"),
         ("film_id,genres\ntt1,Comedy|Porridge\n", "line 2: the genre 'Porridge' is unknown"),
+        ("film_id,genres\ntt1,TV Movie|Zombie\n", "no film .* has any genre that the model"),
     ],
 )
 def test_truth_that_is_damaged_is_refused(tmp_path, text, message):
     (tmp_path / "truth.csv").write_text(text)
     with pytest.raises(DataError, match=message):
-        read_truth(str(tmp_path / "truth.csv"))
+        read_truth(str(tmp_path / "truth.csv"), GENRES)
 
 
 def test_truth_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match="there is no file"):
-        read_truth(str(tmp_path / "truth.csv"))
+        read_truth(str(tmp_path / "truth.csv"), GENRES)
 
 
 def test_of_a_film_that_is_there_twice_the_last_row_counts(tmp_path):
-    (tmp_path / "truth.csv").write_text("film_id,genres\ntt1,Comedy\ntt2,\ntt1,Horror|War\n")
-    assert read_truth(str(tmp_path / "truth.csv")).to_pylist() == [
-        {"film_id": "tt1", "genres": ["Horror", "War"]},
+    (tmp_path / "truth.csv").write_text(
+        "film_id,genres\ntt1,Comedy\ntt2,\ntt1,horror|War|TV Movie\n"
+    )
+    assert read_truth(str(tmp_path / "truth.csv"), GENRES).to_pylist() == [
+        {"film_id": "tt1", "genres": ["Horror", "War", "TV Movie"]},
         {"film_id": "tt2", "genres": []},
     ]

@@ -88,6 +88,24 @@ def test_a_model_that_ranks_worse_is_named_by_genre(reference):
     assert drama.after < drama.before
 
 
+def test_what_goes_up_is_not_named_with_what_goes_down(reference):
+    def spoil(drawn):
+        for genre, factor in (("Drama", 0.6), ("Horror", 1.5)):
+            column = drawn.probabilities[:, GENRES.index(genre)]
+            column[:] = np.minimum(column * factor, 1)
+
+    named = [cause.name for cause in causes(found(reference, window(plant=spoil).profile()))]
+    assert {"probability: Drama", "probability: Horror"} <= set(named)
+
+
+def test_if_all_eras_are_others_the_mix_follows_from_them(reference):
+    early = World(era_shares=np.array([1.0] * 4 + [0] * 4)).draw(5000, np.random.default_rng(1))
+    late = World(era_shares=np.array([0.0] * 4 + [1] * 4)).draw(2000, np.random.default_rng(2))
+    named = [cause.what for cause in causes(found(early.profile(), late.profile()))]
+    assert {"disappeared", "appeared"} <= set(named)
+    assert "era mix" not in named
+
+
 def test_an_era_that_was_never_seen_has_appeared():
     shares = World().era_shares.copy()
     shares[SLICES.index("current")] = 0

@@ -27,17 +27,17 @@ NOW = datetime(2026, 11, 10, tzinfo=UTC)
 FREE = RetrainSettings(approval=False, cooldown_days=7, budget=2)
 
 
-def cause(kind, what="average precision", genre="Horror"):
+def cause(kind, what="average precision", genre="Horror", effect=-0.1):
     finding = Finding(
         kind=kind,
         what=what,
         genre=genre,
         threshold=0.05,
-        effect=-0.1,
-        low=-0.15,
-        high=-0.05,
+        effect=effect,
+        low=effect - 0.05,
+        high=effect + 0.05,
         before=0.5,
-        after=0.4,
+        after=0.5 + effect,
         p=1e-6,
         p_adjusted=1e-5,
         state=State.DRIFT,
@@ -110,8 +110,9 @@ def ask(tmp_path):
         report(),
         report(cause(Kind.INPUT, "brightness", "")),
         report(cause(Kind.PRIOR, "frequency"), cause(Kind.PREDICTION, "probability")),
+        report(cause(Kind.CONCEPT, effect=0.1)),
     ],
-    ids=["no drift", "looks alone", "mix and predictions"],
+    ids=["no drift", "looks alone", "mix and predictions", "a model that does better"],
 )
 def test_without_reason_nothing_is_asked(ask, found):
     assert ask(found) is None
