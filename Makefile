@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format bench soak peers pipelines clean
+.PHONY: help setup demo test test-slow test-load test-gpu lint format bench soak peers pipelines clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -29,7 +29,10 @@ test: $(READY) ## The tests that a change must pass (within 12 minutes on 2 core
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow and not cluster and not gpu'
 
 test-slow: $(READY) ## The slower tests, real posters among them (within 60 minutes on 2 cores)
-	$(BIN)/pytest -m 'slow and not cluster and not gpu'
+	$(BIN)/pytest -m 'slow and not load and not cluster and not gpu'
+
+test-load: $(READY) ## The endpoint under load for five minutes (alone on the machine)
+	$(BIN)/pytest -m 'load'
 
 test-gpu: $(READY) ## The tests that need a GPU
 	$(BIN)/pytest -m 'gpu'

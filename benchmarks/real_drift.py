@@ -176,9 +176,11 @@ def _agreed(gaps: Sequence[float], agree: Sequence[bool]) -> Iterator[Claim]:
     )
 
 
-def run(folder: Path) -> tuple[list[Claim], list[list[str | float]], dict[str, Any]]:
+def run(
+    folder: Path, overrides: Sequence[str] = ()
+) -> tuple[list[Claim], list[list[str | float]], dict[str, Any]]:
     """Train, serve, report and compare."""
-    train_on_the_past(folder)
+    train_on_the_past(folder, overrides)
     films = Catalog(str(folder / "catalog")).frame([*_FACTS, "genres"])
     films = films[films["year"] >= FIRST_YEAR]
     truth = films[["film_id"]].assign(genres=films["genres"].map("|".join))

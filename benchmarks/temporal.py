@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,21 @@ LAST_YEAR = 1989
 _MARQUEE = (sys.executable, "-m", "marquee")
 
 
-def train_on_the_past(folder: Path) -> None:
+def train_on_the_past(folder: Path, overrides: Sequence[str] = ()) -> None:
     """Make the catalog, the split of early films, and the bundle if there is none."""
     catalog, split, bundle = (str(folder / name) for name in ("catalog", "split", "bundle"))
     temporal_split = ["balance.split=temporal", f"balance.temporal_year={LAST_YEAR}"]
-    sets = [word for pair in temporal_split for word in ("--set", pair)]
     commands = [
         ["ingest", "--path", str(SHARED / "data/posters"), "--out", catalog],
-        ["balance", catalog, "--out", split, *sets],
-        ["train", catalog, split, "--out", bundle],
+        ["balance", catalog, "--out", split, *_set(temporal_split)],
+        ["train", catalog, split, "--out", bundle, *_set(overrides)],
     ]
     for command in commands[: 2 if Path(bundle).exists() else 3]:
         subprocess.run([*_MARQUEE, *command], check=True)
+
+
+def _set(pairs: Sequence[str]) -> list[str]:
+    return [word for pair in pairs for word in ("--set", pair)]
 
 
 def run(folder: Path) -> tuple[dict[str, Any], Run]:

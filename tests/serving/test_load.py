@@ -46,6 +46,7 @@ def failures(claims):
     return [claim for claim in claims if not claim.holds]
 
 
+@pytest.mark.load
 @pytest.mark.timeout(1200)
 def test_five_minutes(bundle, tmp_path):
     command = marquee(str(bundle.folder), "--records", str(tmp_path / "records"))
