@@ -64,7 +64,7 @@ def _mix(cause: Cause, first: Finding) -> str:
 
 def _gone(cause: Cause, first: Finding) -> str:
     share = sum(finding.before for finding in cause.findings)
-    return f"no posters of {listed(cause.slices)} any more ({share:.0%} before)"
+    return f"posters of {listed(cause.slices)} have disappeared ({share:.0%} before)"
 
 
 def _come(cause: Cause, first: Finding) -> str:

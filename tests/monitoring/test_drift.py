@@ -179,7 +179,7 @@ def test_each_kind_of_drift_has_words(report, scenario):
     found = report(plant=become, truth=True)
     words = {
         "probability": "probabilities of Horror",
-        "disappeared": "no posters of digital any more",
+        "disappeared": "posters of digital have disappeared",
         "brightness": "posters are brighter by 0.",
         "calibration": "probabilities are too cautious",
         "frequency": "genres are more or less frequent than they were",
