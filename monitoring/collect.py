@@ -4,8 +4,9 @@ All of it is aggregated where it is read: a million records need no more memory 
 """
 
 import logging
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Self
@@ -138,19 +139,27 @@ class Records:
         self._genres = tuple(genres)
         self._left_out = tuple(leave_out)
         files = record_files(uri, window.since, window.until)
-        self._files = [file for file in files if file not in self._left_out]
         self._has_roles = roles is not None
-        self._database = _connect(uri)
+        self._held = ExitStack()
+        here = self._held.enter_context(
+            _here(uri, [file for file in files if file not in self._left_out])
+        )
+        self._files = list(here.values())
+        self._database = self._held.enter_context(_connect())
         self._database.register("truth", TRUTH_SCHEMA.empty_table() if truth is None else truth)
         self._database.register("roles", ROLES_SCHEMA.empty_table() if roles is None else roles)
-        with _explained(uri):
-            self._prepare(version)
+        try:
+            with _explained(uri):
+                self._prepare(version)
+        except BaseException:
+            self._held.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._database.close()
+        self._held.close()
 
     def _prepare(self, version: str) -> None:
         self._refuse_newer()
@@ -199,7 +208,7 @@ class Records:
             return
         newest = self._one(
             f"SELECT max(try_cast(value::varchar AS int)) FROM parquet_kv_metadata("
-            f"{_paths(self._files)}) WHERE key = 'schema_version'"
+            f"{_listed(self._files)}) WHERE key = 'schema_version'"
         )[0]
         if newest and newest > SCHEMA_VERSION:
             raise DataError(
@@ -370,35 +379,57 @@ def unreadable(uri: str, window: Window) -> list[str]:
         Their URIs.
     """
     columns = ", ".join(RECORD_SCHEMA.names)
+    files = record_files(uri, window.since, window.until)
     found = []
-    with _connect(uri) as database:
-        for file in record_files(uri, window.since, window.until):
+    with _here(uri, files) as here, _connect() as database:
+        for file, path in here.items():
             try:
-                database.execute(f"SELECT max(hash({columns})) FROM {_read([file])}").fetchall()
+                database.execute(f"SELECT max(hash({columns})) FROM {_read([path])}").fetchall()
             except duckdb.Error as error:
                 logger.warning("%s is no file of prediction records: %s", file, error)
                 found.append(file)
     return found
 
 
-def _connect(uri: str) -> duckdb.DuckDBPyConnection:
+@contextmanager
+def _here(uri: str, files: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Have files on this machine: DuckDB reads them once for each question.
+
+    Args:
+        uri: The folder of all records.
+        files: Their URIs.
+
+    Yields:
+        URI to path.
+    """
+    if storage.is_local(uri):
+        yield {file: str(storage.local_path(file)) for file in files}
+        return
+    with tempfile.TemporaryDirectory(prefix="marquee-records-") as folder:
+        here = {file: folder + file.removeprefix(uri.rstrip("/")) for file in files}
+        if files:
+            storage.filesystem(uri).get(list(here), list(here.values()))
+        yield here
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
     database = duckdb.connect()
     database.execute(f"SET memory_limit = '{_MEMORY}'")
     database.execute("SET preserve_insertion_order = false")
     database.execute("SET TimeZone = 'UTC'")
-    if not storage.is_local(uri):
-        database.register_filesystem(storage.filesystem(uri))
     return database
 
 
 def _read(files: Sequence[str]) -> str:
+    """Name what files hold, in SQL."""
     types = "{'date': DATE, 'hour': BIGINT}"
-    return f"read_parquet({_paths(files)}, hive_partitioning = true, hive_types = {types})"
+    return f"read_parquet({_listed(files)}, hive_partitioning = true, hive_types = {types})"
 
 
-def _paths(files: Sequence[str]) -> str:
-    """Write a list of files in SQL."""
-    return repr([str(storage.local_path(f)) if storage.is_local(f) else f for f in files])
+def _listed(files: Sequence[str]) -> str:
+    """Write a list of paths in SQL."""
+    quoted = ("'" + file.replace("'", "''") + "'" for file in files)
+    return f"[{', '.join(quoted)}]"
 
 
 @contextmanager

@@ -44,6 +44,8 @@ _METHOD, _THRESHOLD = "wasserstein", 0.2
 """Evidently would choose by the number of rows: the same drift passes at one size and fails at
 another. This one is in standard deviations of the reference."""
 _SEED = 0
+_SCORES = ("average precision", "f1", "calibration error")
+"""How right the model is about a genre, as `Performance` names it."""
 
 
 class Effect(SingleValueMetric):
@@ -151,6 +153,10 @@ def _effects(report: DriftReport) -> Iterator[MetricOrContainer]:
     for attribute in ("era", "genre"):
         for name, value in _worst(report, attribute).items():
             yield Effect.of(value, "worst", name)
+    for score in report.performance:
+        for what in _SCORES:
+            value = getattr(score, what.replace(" ", "_"))
+            yield Effect.of(value, "right", what, genre=score.genre)
     for finding in report.findings:
         if finding.state is State.INSUFFICIENT or (finding.era and not finding.drifts):
             continue
@@ -303,6 +309,12 @@ def _new_project(workspace: Workspace, name: str, report: DriftReport) -> Projec
         "How far genres' probabilities moved": [
             {"what": "probability", "genre": genre, "era": ""} for genre in report.genres
         ],
+        **{
+            f"{what[0].upper()}{what[1:]} of genres": [
+                {"kind": "right", "what": what, "genre": genre} for genre in report.genres
+            ]
+            for what in _SCORES
+        },
         "Look of posters": [{"kind": "input", "what": name, "era": ""} for name in MEASURES],
     }
     for title, values in shown.items():

@@ -60,6 +60,13 @@ def test_truth_tells_which_posters_have_a_genre(drawn, uri, tmp_path):
     assert found.scores[:, :, 1].sum() == drawn.labels[:400].sum()
 
 
+def test_a_folder_may_have_any_name(drawn, tmp_path):
+    uri = str(tmp_path / "o'brien's \"records\"")
+    drawn.write(uri, VERSION, DAY.since, DAY.until)
+    with opened(uri) as records:
+        assert records.counted().records == 600
+
+
 def test_what_was_delivered_twice_counts_once(uri):
     files = list(Path(uri).rglob("*.parquet"))
     for file in files:

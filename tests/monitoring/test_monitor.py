@@ -8,6 +8,7 @@ import pytest
 from bundles import tiny_bundle
 
 from benchmarks.simulated_drift import GENRES, SCENARIOS, World
+from marquee import storage
 from marquee.errors import UsageError
 from marquee.registry import Stage, open_registry
 from marquee.settings import MonitorSettings
@@ -146,3 +147,18 @@ def test_the_last_verdict_and_all_messages_are_shown(world, tmp_path):
     verdict = Path(world.out) / "verdict.json"
     assert Verdict.from_json(verdict.read_text(), "here").outcome is Outcome.FAILED
     assert show([], str(tmp_path / "page"), str(tmp_path / "message")).startswith("No window")
+
+
+def test_all_of_it_may_be_in_a_bucket(world, bucket):
+    world.records, world.out = f"{bucket}/records", f"{bucket}/monitoring/drift"
+    world.predict(0, count=400)
+    storage.write_text(f"{bucket}/genres.csv", (world.folder / "truth.csv").read_text())
+    world.truth = f"{bucket}/genres.csv"
+    (report,) = monitor(world.watch(), START + timedelta(days=1) + NOON)
+    assert (report.counted.records, report.counted.labelled) == (400, 400)
+    assert world.run(1) == []
+    name = storage.join(storage.join(world.records, "date=2026-11-02"), "hour=03", "bad.parquet")
+    storage.write_bytes(name, b"PAR1")
+    (again,) = monitor(world.watch(), START + timedelta(days=1) + NOON)
+    assert again.counted.unreadable == (name,)
+    assert "drift.html" in {file.rpartition("/")[2] for file in storage.list_files(world.out)}
