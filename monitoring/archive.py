@@ -10,6 +10,8 @@ from monitoring.collect import Window
 from monitoring.report import SCHEMA_VERSION, Past
 
 REPORT_FILE = "drift.json"
+WORKSPACE = "workspace"
+"""The folder of Evidently's workspace, beside those of the windows."""
 
 
 def folder_of(out: str, window: Window) -> str:

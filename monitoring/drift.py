@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
@@ -14,7 +15,7 @@ from marquee.errors import DataError, UsageError
 from marquee.profile import Profile
 from marquee.registry import open_registry
 from marquee.settings import DriftSettings
-from monitoring.archive import REPORT_FILE, folder_of, read_past
+from monitoring.archive import REPORT_FILE, WORKSPACE, folder_of, read_past
 from monitoring.causes import Cause, causes, explain
 from monitoring.collect import Records, Window, unreadable
 from monitoring.measure import Pair, measure
@@ -163,11 +164,8 @@ def _write_evidently(
     from monitoring.evidently_report import add_run, evidently_report
 
     run = evidently_report(reference, sample, report)
-    with storage.scratch_folder(".") as scratch:
+    with TemporaryDirectory(prefix="marquee-drift-") as scratch:
         page = Path(scratch) / EVIDENTLY_FILE
         run.save_html(str(page))
         storage.write_bytes(storage.join(folder, EVIDENTLY_FILE), page.read_bytes())
-    if storage.is_local(out):
-        add_run(Path(out) / "workspace", run, report)
-    else:
-        logger.info("drift: no Evidently workspace in %s: it has to be a folder of a disk", out)
+    add_run(storage.join(out, WORKSPACE), run, report)

@@ -11,7 +11,6 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -274,16 +273,16 @@ def _hush_nanobind() -> None:
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
-def add_run(folder: Path, run: Snapshot, report: DriftReport) -> None:
+def add_run(uri: str, run: Snapshot, report: DriftReport) -> None:
     """Add a run to the workspace that Evidently's UI shows; one of the same window is replaced.
 
     Args:
-        folder: The workspace; it is made if there is none.
+        uri: The workspace's folder; it is made if there is none.
         run: What Evidently reported.
         report: What Marquee did.
     """
     _hush_nanobind()
-    workspace = Workspace.create(str(folder))
+    workspace = Workspace.create(uri)
     name = f"Marquee {report.version[:12]}"
     found = [p for p in workspace.list_projects() if p.name == name]
     project = found[0] if found else _new_project(workspace, name, report)

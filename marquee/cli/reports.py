@@ -1,7 +1,5 @@
 """`marquee reports`: look at drift reports."""
 
-from pathlib import Path
-
 import typer
 
 from marquee.errors import UsageError
@@ -11,13 +9,16 @@ app = typer.Typer(help="Look at drift reports.", no_args_is_help=True)
 
 @app.command()
 def serve(
-    out: Path = typer.Argument(..., metavar="OUT", help="The folder of all reports."),
+    out: str = typer.Argument(..., metavar="OUT", help="The folder or URI of all reports."),
     host: str = typer.Option("127.0.0.1", help="The address to listen on."),
     port: int = typer.Option(8000, min=1, max=65535, help="The port to listen on."),
 ) -> None:
     """Open Evidently's UI with all windows, offline."""
-    workspace = out / "workspace"
-    if not workspace.is_dir():
+    from marquee import storage
+    from monitoring.archive import WORKSPACE
+
+    workspace = storage.join(storage.absolute(out), WORKSPACE)
+    if not storage.exists(workspace):
         raise UsageError(
             f"{workspace} is not there", remedy="run `marquee drift` with this OUT first"
         )

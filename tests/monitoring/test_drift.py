@@ -8,6 +8,7 @@ import pytest
 from bundles import tiny_bundle
 
 from benchmarks.simulated_drift import GENRES, SCENARIOS, World
+from marquee import storage
 from marquee.errors import UsageError
 from marquee.verdict import Outcome, Verdict
 from monitoring.archive import folder_of
@@ -49,9 +50,8 @@ def report(bundle, tmp_path):
             Order(
                 records=str(tmp_path / "records"),
                 bundle=str(bundle.folder),
-                out=str(tmp_path / "out"),
                 window=here,
-                **{"evidently": False} | order,
+                **{"evidently": False, "out": str(tmp_path / "out")} | order,
             )
         )
 
@@ -188,14 +188,18 @@ def test_each_kind_of_drift_has_words(report, scenario):
 
 
 @pytest.mark.slow
-def test_evidentlys_page_and_workspace_are_made(report, tmp_path):
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_evidentlys_page_and_workspace_are_made(report, tmp_path, request, place):
     from evidently.ui.workspace import Workspace
 
+    out = str(tmp_path / "out")
+    if place == "bucket":
+        out = request.getfixturevalue("bucket") + "/out"
     for _ in range(2):  # the second time it replaces the first
-        found = report(plant=HORROR.plant, evidently=True)
-    page = files_of(found, tmp_path) / "evidently.html"
-    assert page.stat().st_size > 1_000_000
-    workspace = Workspace(str(tmp_path / "out" / "workspace"))
+        found = report(plant=HORROR.plant, truth=True, evidently=True, out=out)
+    page = storage.read_bytes(f"{folder_of(out, found.window)}/evidently.html")
+    assert len(page) > 1_000_000
+    workspace = Workspace(f"{out}/workspace")
     (project,) = workspace.list_projects()
     (run,) = workspace.list_runs(project.id)
     results = workspace.get_run(project.id, run).metric_results.values()
