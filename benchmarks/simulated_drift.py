@@ -125,7 +125,7 @@ class World:
         calibrated on the usual frequencies of genres, whatever they are now.
         """
         era = random.choice(len(ERAS), count, p=self.era_shares / self.era_shares.sum())
-        labels = (random.random((count, len(GENRES))) < self.prior).astype(np.int64)
+        labels = self._labels(count, random)
         step = 1.6
         seen = random.normal(size=labels.shape) + step * labels
         odds = np.log(_PRIOR / (1 - _PRIOR)) + step * seen - step**2 / 2
@@ -146,6 +146,11 @@ class World:
             probabilities=1 / (1 + np.exp(-odds)),
             embeddings=random.normal(size=(count, 64)).astype(np.float32),
         )
+
+    def _labels(self, count: int, random: np.random.Generator) -> NDArray[np.int64]:
+        """Draw films' genres; one that has none of them is in no data set."""
+        labels = (random.random((2 * count, len(GENRES))) < self.prior).astype(np.int64)
+        return labels[labels.any(axis=1)][:count]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -303,6 +303,8 @@ class DriftSettings:
     """How far what posters look like may move, in the reference's standard deviations."""
     told_apart: float = 0.6
     """How well a classifier may tell embeddings apart (area under its ROC curve; .5 is chance)."""
+    without_year: float = 0.1
+    """By how much the share of posters that come without a year may change."""
     era_mix: float = 0.1
     """The share of posters that may be of other eras than in the reference."""
     frequency: float = 0.2
@@ -313,7 +315,10 @@ class DriftSettings:
     """By which factor the slope of calibration may change, up or down."""
 
     def __post_init__(self) -> None:
-        for name in ("false_alarm", "probability", "unsure", "look", "era_mix", "precision"):
+        for name in (
+            *("false_alarm", "probability", "unsure", "look", "without_year", "era_mix"),
+            "precision",
+        ):
             check_range(f"drift.{name}", getattr(self, name), 0.001, 1)
         check_range("drift.frequency", self.frequency, 0.01, 10)
         check_range("drift.told_apart", self.told_apart, 0.5, 1)
@@ -331,7 +336,9 @@ class MonitorSettings:
     settle_minutes: float = 10.0
     """Minutes after its end at which a window is due: records take one to be written."""
     backfill: int = 7
-    """Past windows that are reported on if nobody did, or if records or truth came since."""
+    """Past windows that are reported on if nobody did, or if records came since."""
+    truth_windows: int = 60
+    """Past windows that are reported on again when truth came since."""
     evidently: bool = True
     """Whether Evidently's pages are made as well."""
 
@@ -339,6 +346,7 @@ class MonitorSettings:
         check_range("monitor.window_hours", self.window_hours, 0.001, 24 * 366)
         check_range("monitor.settle_minutes", self.settle_minutes, 0, 60 * 24 * 7)
         check_range("monitor.backfill", self.backfill, 1, 1000)
+        check_range("monitor.truth_windows", self.truth_windows, 1, 1000)
 
 
 @dataclass(frozen=True, kw_only=True)

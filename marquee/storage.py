@@ -158,6 +158,21 @@ def list_files(uri: str) -> list[str]:
     return sorted(found.removeprefix(base) for found in filesystem.find(path))
 
 
+def list_folders(uri: str) -> list[str]:
+    """List the folders right below a folder; none if it is not there.
+
+    Returns:
+        Their names.
+    """
+    filesystem, path = _filesystem(uri)
+    try:
+        found = filesystem.ls(path, detail=True, refresh=True)
+    except FileNotFoundError:
+        return []
+    names = (item["name"].rstrip("/") for item in found if item["type"] == "directory")
+    return sorted(name.rpartition("/")[2] for name in names)
+
+
 def write_bytes(uri: str, data: bytes, timeout: float | None = None) -> None:
     """Write a file atomically, replacing what was there.
 

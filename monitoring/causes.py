@@ -42,7 +42,7 @@ class Cause:
     @property
     def name(self) -> str:
         """A name that stays the same from report to report: what, and where."""
-        return ": ".join(filter(None, (self.what, ", ".join(self.slices))))
+        return ": ".join(filter(None, (self.what, ", ".join(sorted(self.slices)))))
 
 
 def explain(findings: Sequence[Finding], pair: Pair) -> list[Finding]:

@@ -163,6 +163,10 @@ class Records:
 
     def _prepare(self, version: str) -> None:
         self._refuse_newer()
+        # A film that has none of these genres was left out of training and of the reference, too.
+        known = (
+            f"CASE WHEN list_has_any(truth.genres, {_listed(self._genres)}) THEN truth.genres END"
+        )
         since, until = (
             f"'{moment.isoformat()}'::timestamptz"
             for moment in (self.window.since, self.window.until)
@@ -189,7 +193,7 @@ class Records:
         )
         self._database.execute(
             f"""CREATE VIEW predictions AS
-            SELECT once.*, truth.genres AS known FROM once LEFT JOIN truth USING (film_id)
+            SELECT once.*, {known} AS known FROM once LEFT JOIN truth USING (film_id)
             WHERE outcome = 'ok' AND model_version = '{version}'"""
         )
 
@@ -304,17 +308,14 @@ class Records:
         return np.array([row[0] for row in rows], dtype=np.float32) if rows else empty
 
     def sample(self) -> pa.Table:
-        """Take some predictions of each slice (`SAMPLE` in all), the same ones each time.
+        """Take some predictions (`SAMPLE` at most), the same ones each time.
 
         Returns:
             A row each: what a record has, `slice`, and `known`, the film's genres.
         """
-        slices = self._one("SELECT greatest(count(DISTINCT slice), 1) FROM predictions")[0]
         with _explained(self._uri):
             return self._database.sql(
-                f"""SELECT {_SAMPLED}, slice, known FROM predictions
-                QUALIFY row_number() OVER (PARTITION BY slice ORDER BY mark)
-                    <= {SAMPLE // slices}"""
+                f"SELECT {_SAMPLED}, slice, known FROM predictions ORDER BY mark LIMIT {SAMPLE}"
             ).to_arrow_table()
 
     def examples(self, finding: Finding, most: int = 5) -> list[tuple[str, str | None, float]]:
@@ -352,6 +353,7 @@ _SCORES = f"""
         CASE WHEN known IS NULL THEN {UNLABELLED} ELSE list_contains(known, entry.key)::int END,
         {_bin("entry.value")}, count(*)
     FROM (SELECT slice, known, unnest(map_entries(probabilities)) AS entry FROM predictions)
+    WHERE isfinite(entry.value)
     GROUP BY ALL"""
 
 
@@ -365,6 +367,7 @@ def _measures_query() -> str:
     return f"""
         SELECT slice, name, {_bin("value")}, count(*)
         FROM (SELECT slice, unnest([{names}]) AS name, unnest([{values}]) AS value FROM predictions)
+        WHERE isfinite(value)
         GROUP BY ALL"""
 
 
@@ -426,9 +429,9 @@ def _read(files: Sequence[str]) -> str:
     return f"read_parquet({_listed(files)}, hive_partitioning = true, hive_types = {types})"
 
 
-def _listed(files: Sequence[str]) -> str:
-    """Write a list of paths in SQL."""
-    quoted = ("'" + file.replace("'", "''") + "'" for file in files)
+def _listed(texts: Sequence[str]) -> str:
+    """Write a list of texts in SQL."""
+    quoted = ("'" + text.replace("'", "''") + "'" for text in texts)
     return f"[{', '.join(quoted)}]"
 
 

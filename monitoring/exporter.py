@@ -14,62 +14,71 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Info, Metric, start_http_server
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from marquee import __version__
+from marquee.errors import DataError
 from marquee.verdict import Outcome
-from monitoring.archive import documents
+from monitoring.archive import documents, reports_folder
+from monitoring.cached import CachedCollector
 from monitoring.registry_exporter import RegistryCollector
 from monitoring.retrain import Status, read_requests
 
 logger = logging.getLogger(__name__)
 
-_LAST = 12
-"""How many reports are read: more than there are models that are served at a time."""
+_LAST = 60
+"""How many reports are read: those of some models, and back to when films' genres are known."""
 _GENRE, _ERA = "probability", "unsure"
 """What is said of each genre and of each era: how far probabilities moved, or unsure answers."""
 
 
-class DriftCollector(Collector):
-    """Reads the latest reports whenever Prometheus asks.
+class DriftCollector(CachedCollector):
+    """Reads the latest reports.
 
     Args:
         out: The folder of all reports.
     """
 
     def __init__(self, out: str) -> None:
+        super().__init__()
         self._out = out
 
-    def collect(self) -> Iterator[Metric]:
-        """Give what the latest report of each model says."""
+    def read(self) -> list[Metric]:
+        """Give what the latest report of each model says, and the latest one that knows truth."""
         families = _families()
         for document in latest_reports(self._out).values():
             _add(families, document)
-        yield from families.values()
-        yield self._requests()
+        for document in latest_reports(self._out, labelled=True).values():
+            _add_truth(families, document)
+        return [*families.values(), *self._requests()]
 
-    def _requests(self) -> Metric:
+    def _requests(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
             "marquee_retraining_requests", "Requests to train again by status.", labels=["status"]
         )
-        requests = read_requests(self._out)
+        try:
+            requests = read_requests(self._out)
+        except DataError as error:
+            logger.warning("requests to train cannot be read: %s", error)
+            return
         for status in Status:
             family.add_metric([status], sum(item.status is status for item in requests))
-        return family
+        yield family
 
 
-def latest_reports(out: str) -> dict[str, dict[str, Any]]:
+def latest_reports(out: str, *, labelled: bool = False) -> dict[str, dict[str, Any]]:
     """Read the latest report of each model that the last windows are about.
 
     Args:
         out: The folder of all reports.
+        labelled: Only of windows some of whose films' genres are known.
 
     Returns:
         Model version to the content of `drift.json`.
     """
     found: dict[str, dict[str, Any]] = {}
     for document in islice(documents(out), _LAST):
-        found.setdefault(document["version"], document)
+        if document["counted"]["labelled"] or not labelled:
+            found.setdefault(document["version"], document)
     return found
 
 
@@ -79,6 +88,11 @@ def _families() -> dict[str, GaugeMetricFamily]:
         "predictions": ("Predictions in the latest window.", ()),
         "labelled_predictions": ("Those of them whose film's genres are known.", ()),
         "window_end_timestamp_seconds": ("When the latest window ended.", ()),
+        "worse_causes": (
+            "Causes for which the model is less often right, in the latest window with truth.",
+            (),
+        ),
+        "labelled_window_end_timestamp_seconds": ("When that window ended.", ()),
         "outcome": ("1 for what the report says.", ("outcome",)),
         "causes": ("Causes of drift by kind.", ("kind",)),
         "slices": ("Slices that were looked at.", ("kind",)),
@@ -118,6 +132,17 @@ def _add(families: dict[str, GaugeMetricFamily], document: dict[str, Any]) -> No
         _add_finding(put, finding)
 
 
+def _add_truth(families: dict[str, GaugeMetricFamily], document: dict[str, Any]) -> None:
+    version, until = document["version"], datetime.fromisoformat(document["until"])
+    worse = sum(bool(cause.get("worse")) for cause in document["causes"])
+    families["worse_causes"].add_metric([version], worse)
+    families["labelled_window_end_timestamp_seconds"].add_metric([version], until.timestamp())
+    for finding in document["findings"]:
+        if finding["what"] == "average precision" and finding["effect"] is not None:
+            family = families["genre_average_precision"]
+            family.add_metric([version, finding["genre"]], finding["after"])
+
+
 def _add_finding(put: Any, finding: dict[str, Any]) -> None:
     if finding["effect"] is None:
         return
@@ -126,8 +151,6 @@ def _add_finding(put: Any, finding: dict[str, Any]) -> None:
         put("effect", finding["effect"], finding["kind"], what)
     elif what == _GENRE and not era:
         put("genre_effect", finding["effect"], genre)
-    elif what == "average precision":
-        put("genre_average_precision", finding["after"], genre)
     elif what == _ERA:
         put("era_effect", finding["effect"], era)
         put("era_predictions", finding["window"], era)
@@ -141,7 +164,7 @@ def exported(out: str, registry_uri: str = "") -> CollectorRegistry:
         registry_uri: The model registry; nothing is said of it without.
     """
     registry = CollectorRegistry()
-    registry.register(DriftCollector(out))
+    registry.register(DriftCollector(reports_folder(out)))
     if registry_uri:
         registry.register(RegistryCollector(registry_uri))
     # There whatever the reports hold: its absence tells that the exporter is gone.

@@ -89,6 +89,7 @@ def measure(reference: Profile, window: Profile, settings: DriftSettings) -> lis
     found = [
         *_looks(pair, random),
         *_embeddings(pair),
+        _years(pair),
         *_eras(pair, random),
         *_genre_mix(pair),
         *_predictions(pair, random),
@@ -199,6 +200,25 @@ def _embeddings(pair: Pair) -> Iterator[Finding]:
         yield _finding(None, **said)
         return
     yield _finding(statistics.told_apart(sides[0], sides[1], _SEED), **said)
+
+
+def _years(pair: Pair) -> Finding:
+    """Compare how many posters came without a year: their eras are unknown, or guessed."""
+    given = [int(side.posters[: GIVEN - 1].sum()) for side in pair.sides]
+    counts = [side.total for side in pair.sides]
+    without = [count - known for count, known in zip(counts, given, strict=True)]
+    said = {
+        "kind": Kind.INPUT,
+        "what": "without a year",
+        "threshold": pair.settings.without_year,
+        "unit": "of the posters",
+        "reference": counts[0],
+        "window": counts[1],
+    }
+    if min(counts) < pair.settings.min_samples:
+        return _finding(None, **said)
+    estimate = statistics.shares(without[0], counts[0], without[1], counts[1])
+    return _finding(estimate, **said, before=without[0] / counts[0], after=without[1] / counts[1])
 
 
 def _eras(pair: Pair, random: np.random.Generator) -> Iterator[Finding]:

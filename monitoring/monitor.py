@@ -14,8 +14,8 @@ from marquee.registry import ModelRegistry, Stage, open_registry
 from marquee.report import Banner, render
 from marquee.run_layout import RunLayout
 from marquee.settings import DriftSettings, MonitorSettings, load
-from monitoring.archive import folder_of, read_report
-from monitoring.collect import Window
+from monitoring.archive import documents, folder_of, read_report
+from monitoring.collect import Window, unreadable
 from monitoring.drift import VERDICT_FILE, Order, drift
 from monitoring.page import chat_message, drift_page
 from monitoring.report import DriftReport
@@ -71,7 +71,7 @@ def monitor(watch: Watch, now: datetime | None = None) -> list[DriftReport]:
     for window in windows:
         order = Order(
             records=watch.records,
-            bundle=watch.bundle or _champion(registry, watch, window.until),
+            bundle=watch.bundle or _champion(registry, watch, window),
             out=watch.out,
             window=window,
             truth=watch.truth,
@@ -80,10 +80,18 @@ def monitor(watch: Watch, now: datetime | None = None) -> list[DriftReport]:
             settings=watch.drift,
         )
         reports.append(drift(order))
-    if reports:
-        verdict = storage.join(folder_of(watch.out, reports[-1].window), VERDICT_FILE)
-        storage.write_text(storage.join(watch.out, VERDICT_FILE), storage.read_text(verdict))
+    _keep_last_verdict(watch.out)
     return reports
+
+
+def _keep_last_verdict(out: str) -> None:
+    """Copy the verdict on the latest window to where people and alerts look for it."""
+    latest = next(documents(out), None)
+    if latest:
+        since, until = (datetime.fromisoformat(latest[name]) for name in ("since", "until"))
+        folder = folder_of(out, Window(since=since, until=until))
+        verdict = storage.read_text(storage.join(folder, VERDICT_FILE))
+        storage.write_text(storage.join(out, VERDICT_FILE), verdict)
 
 
 def of_run(
@@ -149,7 +157,7 @@ def due(watch: Watch, now: datetime) -> list[Window]:
     """Find the windows to report on.
 
     A window is due when it has ended and nobody has reported on it, or when records or truth have
-    come since. Windows before the first record are not.
+    come since. Windows before the first record are not; nor is one whose records were removed.
 
     Args:
         watch: What is watched.
@@ -159,21 +167,34 @@ def due(watch: Watch, now: datetime) -> list[Window]:
         The windows, the earliest first.
     """
     truth = watch.truth and truth_digest(watch.truth)
+    settings = watch.settings
+    windows = list(_last_windows(settings, now))
     found: list[Window] = []
     begun = False
-    for window in _last_windows(watch.settings, now):
-        files = len(record_files(watch.records, window.since, window.until))
+    for number, window in enumerate(windows, start=-len(windows)):
         report = read_report(watch.out, window)
-        begun = begun or bool(files or report)
+        recent = number >= -settings.backfill
+        begun = begun or report is not None or (recent and bool(_files(watch, window)))
         if report is None:
-            wanted = begun
+            wanted = recent and begun
         else:
-            counted = report["counted"]
-            known = counted["files"] + len(counted.get("unreadable", ()))
-            wanted = (known, report.get("truth", "")) != (files, truth)
+            new_truth = report.get("truth", "") != truth and report["counted"]["records"] > 0
+            wanted = new_truth or (recent and _changed(watch, window, report["counted"]))
         if wanted:
             found.append(window)
     return found
+
+
+def _files(watch: Watch, window: Window) -> list[str]:
+    return record_files(watch.records, window.since, window.until)
+
+
+def _changed(watch: Watch, window: Window, counted: Mapping[str, Any]) -> bool:
+    """Tell whether records came since a window was counted, or damaged files were mended."""
+    files, damaged = _files(watch, window), counted.get("unreadable", [])
+    if len(files) != counted["files"] + len(damaged):
+        return len(files) > counted["files"] + len(damaged)
+    return bool(damaged) and unreadable(watch.records, window) != list(damaged)
 
 
 def _last_windows(settings: MonitorSettings, now: datetime) -> Iterator[Window]:
@@ -181,26 +202,31 @@ def _last_windows(settings: MonitorSettings, now: datetime) -> Iterator[Window]:
     length = timedelta(hours=settings.window_hours)
     first = datetime.fromtimestamp(0, UTC)
     ended = (now - timedelta(minutes=settings.settle_minutes) - first) // length
-    for number in range(ended - settings.backfill, ended):
+    for number in range(ended - max(settings.backfill, settings.truth_windows), ended):
         yield Window(since=first + number * length, until=first + (number + 1) * length)
 
 
-def _champion(registry: ModelRegistry | None, watch: Watch, moment: datetime) -> str:
-    """Find the bundle of the model that was the champion at a time, or became it first."""
+def _champion(registry: ModelRegistry | None, watch: Watch, window: Window) -> str:
+    """Find the bundle of the model that was the champion for most of a window."""
     if registry is None:
         raise AssertionError("a Watch without a bundle has a registry")
     entries = {entry.version: entry for entry in registry.versions()}
-    champions = [
-        event
+    begun = [
+        (datetime.fromisoformat(event.time), event.version)
         for event in registry.history()
         if event.what == Stage.CHAMPION
         and event.version in entries
         and entries[event.version].label_set == watch.label_set
     ]
-    if not champions:
+    if not begun:
         raise UsageError(
             f"{watch.registry} has no champion of {watch.label_set}",
             remedy="roll a model out (marquee rollout start), or give a bundle",
         )
-    before = [event for event in champions if datetime.fromisoformat(event.time) <= moment]
-    return entries[(before or champions[:1])[-1].version].uri
+    ends = [time for time, _ in begun[1:]] + [datetime.max.replace(tzinfo=UTC)]
+    # Of a window before all of them, the first one is as good as any.
+    longest = max(
+        zip(begun, ends, strict=True),
+        key=lambda pair: min(pair[1], window.until) - max(pair[0][0], window.since),
+    )
+    return entries[longest[0][1]].uri

@@ -5,23 +5,19 @@ others are counted.
 """
 
 import logging
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from marquee.registry import Event, ModelVersion, Stage, open_registry
+from monitoring.cached import CachedCollector
 
 logger = logging.getLogger(__name__)
 
 _LATEST = 10
 """Versions of a label set that are named besides its champion."""
-_SECONDS = 60.0
-"""How long an answer is kept: a registry of many versions takes Kubeflow's seconds to list."""
 _PREFIX, _OF_GENRE = "test/", "test/ap/"
 """What the names of test metrics begin with."""
 
@@ -50,27 +46,20 @@ _FAMILIES = {
 Put = Callable[..., None]
 
 
-class RegistryCollector(Collector):
-    """Reads the registry when Prometheus asks, once a minute at most.
+class RegistryCollector(CachedCollector):
+    """Reads the registry.
 
     Args:
         uri: The registry.
     """
 
     def __init__(self, uri: str) -> None:
+        super().__init__()
         self._uri = uri
-        self._lock = threading.Lock()
-        self._until = float("-inf")
-        self._found: list[Metric] = []
 
-    def collect(self) -> Iterator[Metric]:
+    def read(self) -> list[Metric]:
         """Give what the registry says; if it cannot be read, only that."""
-        with self._lock:
-            if time.monotonic() >= self._until:
-                self._found = list(self._read().values())
-                self._until = time.monotonic() + _SECONDS
-            found = self._found
-        yield from found
+        return list(self._read().values())
 
     def _read(self) -> dict[str, GaugeMetricFamily]:
         try:

@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 from marquee import storage
 from marquee.contract import check_schema_version, parse_json
-from marquee.errors import MarqueeError, UsageError
+from marquee.errors import InfrastructureError, MarqueeError, UsageError
 from marquee.processes import user_name
 from marquee.settings import RetrainSettings
 
 SCHEMA_VERSION = 1
 REQUESTS_FILE = "retraining.json"
 _KEPT = 200
-"""How many requests and refusals are kept, the latest ones."""
+"""How many refusals are kept, the latest ones; requests are kept for ever."""
 
 
 class Status(enum.StrEnum):
@@ -141,26 +141,25 @@ def consider(
 
     def add(known: list[RetrainRequest]) -> list[RetrainRequest]:
         # Who gives way to another writer does this again.
-        made.clear()
-        for item in known:
-            if (item.version, item.causes, item.window) == _asked(request):
-                return known
-        refusal = _refusal(request, known, settings, moment)
-        made.append(replace(request, status=Status.REFUSED, reason=refusal) if refusal else request)
-        return [*known, *made]
+        earlier = next((item for item in known if _asked(item) == _asked(request)), None)
+        if earlier and earlier.status is not Status.REFUSED:
+            made[:] = [earlier]
+            return known
+        others = [item for item in known if item is not earlier]
+        refusal = _refusal(request, others, settings, moment)
+        made[:] = [replace(request, status=Status.REFUSED, reason=refusal) if refusal else request]
+        if earlier and refusal:
+            made[0] = replace(earlier, reason=refusal)
+        return [*others, *made]
 
     _update(out, add)
-    if not made:
-        return _same(read_requests(out), request)
-    return _launched(made[0], out, launcher) if made[0].status is Status.RUNNING else made[0]
+    started = made[0].status is Status.RUNNING and not made[0].run
+    return _launched(made[0], out, launcher) if started else made[0]
 
 
-def _asked(request: RetrainRequest) -> tuple[str, tuple[str, ...], str]:
-    return request.version, request.causes, request.window
-
-
-def _same(known: Sequence[RetrainRequest], request: RetrainRequest) -> RetrainRequest | None:
-    return next((item for item in known if _asked(item) == _asked(request)), None)
+def _asked(request: RetrainRequest) -> tuple[str, str]:
+    """Tell which report a request is from."""
+    return request.version, request.window
 
 
 def _refusal(
@@ -174,7 +173,7 @@ def _refusal(
     for item in past:
         if item.status in _OPEN:
             return f"request {item.id} is {item.status}: one at a time"
-        same = (item.version, item.causes) == (request.version, request.causes)
+        same = item.version == request.version and _alike(item.causes, request.causes)
         if same and item.status is not Status.FAILED:
             return f"request {item.id} had the same causes in the same model ({item.status})"
     launched = [item for item in past if item.run]
@@ -189,9 +188,18 @@ def _refusal(
     return ""
 
 
+def _alike(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Tell whether causes are of the same things; a genre more or less makes no other cause."""
+    return {name.partition(":")[0] for name in one} == {name.partition(":")[0] for name in other}
+
+
 def _launched(request: RetrainRequest, out: str, launcher: Launcher) -> RetrainRequest:
+    """Start a training. If nobody is there who could, `follow` tries again."""
     try:
         run = launcher.start(request)
+    except InfrastructureError as error:
+        conclude(out, request.id, Status.RUNNING, f"not started yet: {error.message}")
+        raise
     except MarqueeError as error:
         conclude(out, request.id, Status.FAILED, f"it could not be started: {error.message}")
         raise
@@ -208,6 +216,9 @@ def follow(out: str, launcher: Launcher) -> list[RetrainRequest]:
 
     Returns:
         The requests that were running.
+
+    Raises:
+        MarqueeError: A training could not be started; the request says so as well.
     """
     return [
         _followed(item, out, launcher) if item.run else _launched(item, out, launcher)
@@ -217,7 +228,10 @@ def follow(out: str, launcher: Launcher) -> list[RetrainRequest]:
 
 
 def _followed(request: RetrainRequest, out: str, launcher: Launcher) -> RetrainRequest:
-    status, reason = launcher.state(request)
+    try:
+        status, reason = launcher.state(request)
+    except UsageError as error:  # nobody knows such a run any more
+        status, reason = Status.FAILED, error.message
     if status is Status.RUNNING:
         return request
     return conclude(out, request.id, status, reason)
@@ -259,17 +273,22 @@ def reject(out: str, request_id: str, reason: str) -> RetrainRequest:
 
 
 def _decided(out: str, request_id: str, status: Status, reason: str) -> RetrainRequest:
-    request = _one(read_requests(out), request_id, out)
-    if request.status is not Status.WAITING:
-        raise UsageError(
-            f"request {request_id} is {request.status}", remedy="see `marquee retrain list`"
-        )
-    who = f"{reason} ({user_name()})"
-    return conclude(out, request_id, status, who)
+    def refuse_others(request: RetrainRequest) -> None:
+        if request.status is not Status.WAITING:
+            raise UsageError(
+                f"request {request_id} is {request.status}", remedy="see `marquee retrain list`"
+            )
+
+    return conclude(out, request_id, status, f"{reason} ({user_name()})", check=refuse_others)
 
 
 def conclude(
-    out: str, request_id: str, status: Status, reason: str, run: str = ""
+    out: str,
+    request_id: str,
+    status: Status,
+    reason: str,
+    run: str = "",
+    check: Callable[[RetrainRequest], None] = lambda _: None,
 ) -> RetrainRequest:
     """Note what became of a request.
 
@@ -279,6 +298,7 @@ def conclude(
         status: What became of it.
         reason: Why.
         run: The training run; what was known without it.
+        check: Raises if the request must not be changed as it is now.
 
     Returns:
         The request.
@@ -291,6 +311,7 @@ def conclude(
 
     def change(known: list[RetrainRequest]) -> list[RetrainRequest]:
         old = _one(known, request_id, out)
+        check(old)
         new = replace(old, status=status, reason=reason, run=run or old.run, changed_at=moment)
         found[:] = [new]
         return [new if item.id == request_id else item for item in known]
@@ -328,8 +349,14 @@ def _parse(data: bytes | None, out: str) -> list[RetrainRequest]:
 
 def _update(out: str, change: Callable[[list[RetrainRequest]], list[RetrainRequest]]) -> None:
     def rewrite(data: bytes | None) -> bytes:
-        requests = [asdict(item) for item in change(_parse(data, out))[-_KEPT:]]
+        requests = [asdict(item) for item in _trimmed(change(_parse(data, out)))]
         document: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "requests": requests}
         return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
     storage.update(storage.join(out, REQUESTS_FILE), rewrite)
+
+
+def _trimmed(requests: Sequence[RetrainRequest]) -> list[RetrainRequest]:
+    refused = [item.id for item in requests if item.status is Status.REFUSED]
+    dropped = set(refused[:-_KEPT])
+    return [item for item in requests if item.id not in dropped]

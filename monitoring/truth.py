@@ -19,8 +19,9 @@ def read_truth(uri: str, genres: Sequence[str]) -> pa.Table:
     """Read films' genres.
 
     Args:
-        uri: A CSV file with the columns `film_id` and `genres` (names joined by `|`; empty for a
-            film that has none of them). Of a film that is there twice, the last row counts.
+        uri: A CSV file with the columns `film_id` and `genres` (names joined by `|`). A film that
+            has none of what is predicted does not count, as in training. Of a film that is there
+            twice, the last row counts.
         genres: What is predicted: genres, or subgenres.
 
     Returns:
@@ -74,6 +75,8 @@ def truth_digest(uri: str) -> str:
 
 def _text(uri: str) -> str:
     try:
-        return storage.read_text(uri)
+        return storage.read_bytes(uri).decode("utf-8-sig")  # as spreadsheets save it
     except FileNotFoundError:
         raise DataError(f"there is no file {uri}", remedy="check --truth") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{uri} is not in UTF-8 ({error})", remedy="save it as UTF-8") from None

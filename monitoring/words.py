@@ -58,6 +58,10 @@ def _embeddings(cause: Cause, first: Finding) -> str:
     return f"posters look different: a classifier tells them apart (AUC {0.5 + first.effect:.2f})"
 
 
+def _yearless(cause: Cause, first: Finding) -> str:
+    return f"{first.after:.0%} of the posters come without a year ({first.before:.0%} before)"
+
+
 def _mix(cause: Cause, first: Finding) -> str:
     return f"{first.effect:.0%} of the posters are of other eras"
 
@@ -115,6 +119,7 @@ def _calibration(cause: Cause, first: Finding) -> str:
 
 _SENTENCES: Mapping[str, Callable[[Cause, Finding], str]] = {
     "embeddings": _embeddings,
+    "without a year": _yearless,
     "era mix": _mix,
     "disappeared": _gone,
     "appeared": _come,

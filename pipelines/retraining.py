@@ -1,15 +1,19 @@
 """Starts the trainings that drift asks for: on this machine, or by the uploaded pipeline's name."""
 
+import fcntl
 import json
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from marquee import storage
-from marquee.errors import UsageError
+from marquee.errors import Inconclusive, QualityGateFailed, UsageError
 from marquee.run_layout import RunLayout
 from marquee.settings import load
 from marquee.step import JUDGES, read_failure
@@ -21,6 +25,8 @@ from pipelines.cluster import Cluster, run_state, start_run
 PIPELINE = "marquee-training"
 """Not taken from its module: KFP builds no pipelines within a step, which is where this runs."""
 _WITHIN = "_KFP_RUNTIME"
+_JUDGED = (QualityGateFailed.exit_code, Inconclusive.exit_code, 6)
+"""Of a gate or rollout that said no, was not sure, or rolled back; else it could not judge."""
 ENDPOINT, NAMESPACE = "MARQUEE_KFP_ENDPOINT", "MARQUEE_KFP_NAMESPACE"
 
 logger = logging.getLogger(__name__)
@@ -37,7 +43,7 @@ class Here:
         self._runs = runs
 
     def start(self, request: RetrainRequest) -> str:
-        """Run the training pipeline; give the run's folder."""
+        """Run the training pipeline, unless it is running; give the run's folder."""
         folder = storage.join(self._runs, request.id)
         overrides = json.loads(request.training.get("overrides", "{}"))
         given = request.training | {
@@ -49,12 +55,33 @@ class Here:
             command += ["--set-param", f"{name}={value}"]
         # Within a step, KFP leaves out of itself what builds pipelines.
         environment = {name: value for name, value in os.environ.items() if name != _WITHIN}
-        subprocess.run(command, env=environment, check=False)  # `state` tells how it ended
+        with _alone(folder) as lock:
+            if lock is not None:
+                # It holds the lock as well, for if this process ends first; `state` tells the rest.
+                subprocess.run(command, env=environment, pass_fds=[lock], check=False)
         return folder
 
     def state(self, request: RetrainRequest) -> tuple[Status, str]:
-        """Tell how the run has ended."""
+        """Tell how the run has ended, or that it has not."""
+        with _alone(request.run) as lock:
+            if lock is None:
+                return Status.RUNNING, "running"
         return _outcome(request.run)
+
+
+@contextmanager
+def _alone(folder: str) -> Iterator[int | None]:
+    """Lock a run's folder; give the lock's file, or None if a process that runs has it."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    file = os.open(Path(folder) / ".lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield None
+    else:
+        yield file
+    finally:
+        os.close(file)
 
 
 class Kubeflow:
@@ -128,25 +155,26 @@ def consider_reports(
     """
     settings = load(overrides)
     follow(layout.drift, launcher)
-    latest = []
-    for document in documents(layout.drift):
-        latest.append(document)
-        if len(latest) == settings.monitor.backfill:
-            break
-    said = "no report gives reason to train"
+    latest = list(islice(documents(layout.drift), settings.monitor.truth_windows))
+    said = []
     for document in reversed(latest):
+        if document["version"] != latest[0]["version"]:
+            continue  # another model serves by now
         request = consider(document, layout.drift, settings.retrain, launcher, training)
         if request:
-            said = f"request {request.id} is {request.status}: {request.reason or request.why}"
-            logger.info("retrain: %s", said)
-    return said
+            said.append(
+                f"request {request.id} is {request.status}: {request.reason or request.why}"
+            )
+            logger.info("retrain: %s", said[-1])
+    return "; ".join(said) or "no report gives reason to train"
 
 
 def _outcome(run_uri: str) -> tuple[Status, str]:
     """Tell from what a run has left how it ended; a model that was not good enough is an end."""
     failure = read_failure(run_uri)
     if failure:
-        return Status.DONE if failure.step in JUDGES else Status.FAILED, failure.message
+        judged = failure.step in JUDGES and failure.exit_code in _JUDGED
+        return Status.DONE if judged else Status.FAILED, failure.message
     layout = RunLayout(run_uri)
     said = [verdict.sentence() for verdict in layout.verdicts()]
     if not said:

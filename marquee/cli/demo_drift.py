@@ -10,12 +10,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from marquee.client import Client
-
 if TYPE_CHECKING:
     from components.ingest.drawn_films import DrawnFilm
+    from marquee.client import Client
 
 _HALF = 300
 """Posters before the shift, and after it."""
@@ -45,6 +42,7 @@ def send(url: str, first_film: int, truth: Path) -> Traffic:
         truth: Where the films' genres are written to, as a CSV file.
     """
     from components.ingest.drawn_films import drawn_film
+    from marquee.client import Client
 
     numbers = count(first_film)
     usual = [drawn_film(next(numbers)) for _ in range(_HALF)]
@@ -92,7 +90,7 @@ def _whole_second() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _ask(client: Client, films: "list[DrawnFilm]", light: float) -> None:
+def _ask(client: "Client", films: "list[DrawnFilm]", light: float) -> None:
     from components.ingest.drawing import draw_poster
 
     for start in range(0, len(films), _AT_A_TIME):
@@ -102,6 +100,8 @@ def _ask(client: Client, films: "list[DrawnFilm]", light: float) -> None:
 
 
 def _dimmed(poster: bytes, light: float) -> bytes:
+    from PIL import Image
+
     if light == 1.0:
         return poster
     buffer = io.BytesIO()

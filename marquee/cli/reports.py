@@ -7,17 +7,24 @@ from marquee.errors import UsageError
 app = typer.Typer(help="Look at drift reports.", no_args_is_help=True)
 
 
+_OUT = typer.Argument(
+    ..., metavar="OUT", help="The folder or URI of all reports, or of `marquee monitor`."
+)
+
+
 @app.command()
 def serve(
-    out: str = typer.Argument(..., metavar="OUT", help="The folder or URI of all reports."),
+    out: str = typer.Argument(
+        ..., metavar="OUT", help="The folder or URI of all reports, or of `marquee monitor`."
+    ),
     host: str = typer.Option("127.0.0.1", help="The address to listen on."),
     port: int = typer.Option(8000, min=1, max=65535, help="The port to listen on."),
 ) -> None:
     """Open Evidently's UI with all windows, offline."""
     from marquee import storage
-    from monitoring.archive import WORKSPACE
+    from monitoring.archive import WORKSPACE, reports_folder
 
-    workspace = storage.join(storage.absolute(out), WORKSPACE)
+    workspace = storage.join(reports_folder(storage.absolute(out)), WORKSPACE)
     if not storage.exists(workspace):
         raise UsageError(
             f"{workspace} is not there", remedy="run `marquee drift` with this OUT first"
@@ -29,7 +36,9 @@ def serve(
 
 @app.command()
 def export(
-    out: str = typer.Argument(..., metavar="OUT", help="The folder or URI of all reports."),
+    out: str = typer.Argument(
+        ..., metavar="OUT", help="The folder or URI of all reports, or of `marquee monitor`."
+    ),
     host: str = typer.Option("127.0.0.1", help="The address to listen on."),
     port: int = typer.Option(9108, min=1, max=65535, help="The port to listen on."),
     registry: str = typer.Option(

@@ -49,7 +49,11 @@ def write(out, folder, version, until, **changes):
         "outcome": "failed",
         "drift_share": 0.25,
         "counted": {"records": 1000, "labelled": 100},
-        "causes": [{"kind": "prediction"}, {"kind": "input"}],
+        "causes": [
+            {"kind": "prediction", "worse": False},
+            {"kind": "input", "worse": False},
+            {"kind": "concept", "worse": True},
+        ],
         "findings": FINDINGS,
     }
     (out / folder).mkdir(parents=True)
@@ -66,9 +70,21 @@ def series(text):
 
 @pytest.fixture
 def out(tmp_path):
-    write(tmp_path, "20261101_20261102", "a", "2026-11-02T00:00:00+00:00", drift_share=0.9)
-    write(tmp_path, "20261102_20261103", "a", "2026-11-03T00:00:00+00:00")
-    write(tmp_path, "20261101_20261103", "b", "2026-11-03T00:00:00+00:00", outcome="passed")
+    write(
+        tmp_path,
+        "20261101T000000Z_20261102T000000Z",
+        "a",
+        "2026-11-02T00:00:00+00:00",
+        drift_share=0.9,
+    )
+    write(tmp_path, "20261102T000000Z_20261103T000000Z", "a", "2026-11-03T00:00:00+00:00")
+    write(
+        tmp_path,
+        "20261101T000000Z_20261103T000000Z",
+        "b",
+        "2026-11-03T00:00:00+00:00",
+        outcome="passed",
+    )
     return tmp_path
 
 
@@ -84,7 +100,8 @@ def test_the_latest_report_of_each_model_counts(out):
     assert found["marquee_drift_outcome", model, ("outcome", "failed")] == 1
     assert found["marquee_drift_outcome", model, ("outcome", "passed")] == 0
     assert found["marquee_drift_causes", ("kind", "prediction"), model] == 1
-    assert found["marquee_drift_causes", ("kind", "concept"), model] == 0
+    assert found["marquee_drift_causes", ("kind", "concept"), model] == 1
+    assert found["marquee_drift_worse_causes", model] == 1
     assert found["marquee_drift_insufficient_slices", ("kind", "input"), model] == 1
     assert found["marquee_drift_slices", ("kind", "input"), model] == 2
     assert found["marquee_drift_genre_effect", ("genre", "Horror"), model] == 0.1
@@ -92,6 +109,29 @@ def test_the_latest_report_of_each_model_counts(out):
     assert found["marquee_drift_effect", ("kind", "input"), model, ("what", "brightness")] == 0.3
     assert found["marquee_drift_era_predictions", ("era", "silent"), model] == 60
     assert found["marquee_drift_window_end_timestamp_seconds", model] == 1793664000
+
+
+def test_truth_that_comes_late_is_that_of_the_latest_window_that_has_any(out):
+    counted = {"records": 10, "labelled": 0}
+    write(
+        out, "20261103T000000Z_20261104T000000Z", "a", "2026-11-04T00:00:00+00:00",
+        counted=counted, causes=[],
+    )  # fmt: skip
+    found = collected(out)
+    model = ("model_version", "a")
+    assert found["marquee_drift_predictions", model] == 10
+    assert found["marquee_drift_worse_causes", model] == 1
+    assert found["marquee_drift_labelled_window_end_timestamp_seconds", model] == 1793664000
+
+
+def test_documents_that_are_damaged_take_nothing_else_with_them(out):
+    folder = out / "20261104T000000Z_20261105T000000Z"
+    folder.mkdir()
+    (folder / "drift.json").write_text("{")
+    (out / "retraining.json").write_text("{")
+    found = collected(out)
+    assert found["marquee_drift_share", ("model_version", "a")] == 0.25
+    assert ("marquee_retraining_requests", ("status", "running")) not in found
 
 
 def test_no_series_is_of_a_genre_in_an_era(out):

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from marquee.errors import UsageError
 from marquee.registry import Stage, open_registry
 from marquee.settings import MonitorSettings
 from marquee.verdict import Outcome, Verdict
-from monitoring.monitor import Watch, due, monitor, show
+from monitoring.collect import Window
+from monitoring.monitor import Watch, _champion, due, monitor, show
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
 NOON = timedelta(hours=12)
@@ -110,9 +112,78 @@ def test_when_truth_comes_windows_are_reported_on_again(world):
 def test_a_window_with_a_damaged_file_is_not_reported_on_again_and_again(world):
     world.predict(0)
     file = next(Path(world.records).rglob("*.parquet"))
+    whole = file.read_bytes()
     file.write_bytes(b"PAR1")
     assert world.run(1) == [0]
     assert world.run(1) == []
+    file.write_bytes(whole)  # restored
+    assert world.run(1) == [0]
+    assert world.run(1) == []
+
+
+def test_a_report_stays_when_its_records_are_removed(world):
+    world.predict(0)
+    assert world.run(1) == [0]
+    for file in Path(world.records).rglob("*.parquet"):
+        file.unlink()
+    assert world.run(1) == []
+
+
+def test_truth_may_come_weeks_later(world):
+    world.predict(0)
+    assert world.run(1) == [0]
+    world.truth = str(world.folder / "truth.csv")
+    report, *silent = monitor(world.watch(), START + timedelta(days=30) + NOON)
+    assert (report.window.since, report.counted.labelled) == (START, 200)
+    assert [other.counted.records for other in silent] == [0] * 4
+
+
+def test_a_damaged_report_is_made_again(world):
+    world.predict(0)
+    world.predict(1)
+    assert world.run(2) == [0, 1]
+    file = sorted(Path(world.out).glob("*/drift.json"))[0]
+    file.write_text(file.read_text()[:100])
+    assert world.run(2) == [0]
+
+
+def test_the_verdict_on_the_latest_window_is_kept(world):
+    world.predict(0)
+    world.predict(1, count=20)
+    world.run(2)
+    world.predict(0, count=50, hour=5)
+    assert world.run(2) == [0]
+    verdict = Verdict.from_json((Path(world.out) / "verdict.json").read_text(), "here")
+    assert verdict.outcome is Outcome.INCONCLUSIVE  # the second day's
+
+
+def test_the_model_that_was_champion_for_most_of_a_window_is_watched(world, reference):
+    other = tiny_bundle(
+        world.folder / "other", genres=GENRES, label_set="all18", reference_profile=reference,
+        thresholds=(0.3,) * len(GENRES),
+    )  # fmt: skip
+
+    class History:
+        def versions(self):
+            return [
+                SimpleNamespace(version=b.version, label_set="all18", uri=str(b.folder))
+                for b in (world.bundle, other)
+            ]
+
+        def history(self):
+            evening = START + timedelta(hours=23)
+            return [
+                SimpleNamespace(what="champion", version=world.bundle.version, time=str(START)),
+                SimpleNamespace(what="champion", version=other.version, time=str(evening)),
+            ]
+
+    def champion(day):
+        since = START + timedelta(days=day)
+        watch = world.watch(bundle="", registry="r")
+        return _champion(History(), watch, Window(since=since, until=since + timedelta(days=1)))
+
+    assert champion(0) == str(world.bundle.folder)
+    assert champion(1) == str(other.folder)
 
 
 def test_the_champion_of_the_time_is_watched(world, reference):

@@ -8,6 +8,7 @@ import pytest
 
 from marquee.errors import InfrastructureError, UsageError
 from marquee.settings import DriftSettings, RetrainSettings
+from monitoring import retrain
 from monitoring.causes import Cause
 from monitoring.collect import Counted, Window
 from monitoring.findings import Finding, Kind, State
@@ -71,7 +72,10 @@ def report(*causes, version="a" * 64):
 
 
 WORSE = report(cause(Kind.CONCEPT))
-OTHER = report(cause(Kind.CONCEPT, genre="War"))
+OTHER = report(cause(Kind.CONCEPT, "calibration", ""))
+
+
+WAR = report(cause(Kind.CONCEPT, genre="War"))
 
 
 class Launcher:
@@ -143,7 +147,8 @@ def done(ask, request):
 
 
 REFUSALS = {
-    "one at a time": (OTHER, FREE, NOW, False, "one at a time"),
+    "one at a time": (OTHER, FREE, NOW + timedelta(hours=1), False, "one at a time"),
+    "another genre of the same": (WAR, FREE, NOW + timedelta(days=9), True, "had the same"),
     "the same causes": (WORSE, FREE, NOW + timedelta(days=9), True, "had the same causes"),
     "cooldown": (OTHER, FREE, NOW + timedelta(days=3), True, "cooldown"),
     "budget": (
@@ -186,15 +191,57 @@ def test_the_next_model_may_have_the_same_causes(ask):
     assert ask(new, now=NOW + timedelta(days=8)).run == "run 2"
 
 
-def test_a_training_that_cannot_be_started_is_noted_and_may_be_tried_again(ask):
+def test_a_training_that_cannot_be_started_is_noted_and_may_be_asked_for_again(ask):
+    ask.launcher.fault = UsageError("there is no such pipeline")
+    with pytest.raises(UsageError, match="no such pipeline"):
+        ask()
+    (kept,) = read_requests(ask.out)
+    assert kept.status is Status.FAILED
+    assert "could not be started: there is no such pipeline" in kept.reason
+    ask.launcher.fault = None
+    assert ask(now=NOW + timedelta(days=1)).status is Status.RUNNING
+
+
+def test_if_nobody_is_there_to_start_it_the_next_call_does(ask):
     ask.launcher.fault = InfrastructureError("KFP is away")
     with pytest.raises(InfrastructureError, match="KFP is away"):
         ask()
     (kept,) = read_requests(ask.out)
-    assert kept.status is Status.FAILED
-    assert "could not be started: KFP is away" in kept.reason
+    assert (kept.status, kept.run) == (Status.RUNNING, "")
     ask.launcher.fault = None
-    assert ask(now=NOW + timedelta(days=1)).status is Status.RUNNING
+    follow(ask.out, ask.launcher)
+    (kept,) = read_requests(ask.out)
+    assert kept.run == "run 1"
+
+
+def test_a_run_that_nobody_knows_any_more_has_failed(ask, monkeypatch):
+    def gone(request):
+        raise UsageError("there is no run 1")
+
+    ask()
+    monkeypatch.setattr(ask.launcher, "state", gone)
+    follow(ask.out, ask.launcher)
+    (kept,) = read_requests(ask.out)
+    assert (kept.status, kept.reason) == (Status.FAILED, "there is no run 1")
+
+
+def test_what_was_refused_is_asked_for_once_nothing_speaks_against_it(ask):
+    done(ask, ask())
+    early = ask(OTHER, now=NOW + timedelta(days=1), window="a day")
+    assert early.status is Status.REFUSED
+    late = ask(OTHER, now=NOW + timedelta(days=8), window="a day")
+    assert late.status is Status.RUNNING
+    assert [item.status for item in read_requests(ask.out)] == [Status.DONE, Status.RUNNING]
+
+
+def test_refusals_push_no_request_out(ask, monkeypatch):
+    monkeypatch.setattr(retrain, "_KEPT", 2)
+    first = ask()
+    for day in range(1, 5):
+        ask(OTHER, now=NOW + timedelta(days=day))
+    kept = read_requests(ask.out)
+    assert kept[0] == first
+    assert [item.status for item in kept[1:]] == [Status.REFUSED] * 2
 
 
 def test_a_report_is_considered_once(ask):

@@ -64,6 +64,16 @@ def test_a_challenger_that_loses_is_an_end_and_no_failure(tmp_path, step, status
     assert (found, reason) == (status, f"{step}: no")
 
 
+def test_here_a_training_that_runs_is_not_started_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(retraining.subprocess, "run", lambda *_, **__: pytest.fail("started"))
+    here = Here(str(tmp_path))
+    with retraining._alone(str(tmp_path / "abc")) as lock:
+        assert lock is not None
+        run = here.start(request())
+        assert here.state(request(run=run))[0] is Status.RUNNING
+    assert here.state(request(run=run))[0] is Status.FAILED
+
+
 def test_a_training_that_was_killed_has_failed(tmp_path):
     status, reason = Here("").state(request(run=str(tmp_path)))
     assert status is Status.FAILED
