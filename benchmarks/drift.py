@@ -31,11 +31,13 @@ from monitoring.causes import causes, explain
 from monitoring.collect import Records, Window
 from monitoring.drift import Order, drift
 from monitoring.measure import Pair, measure
+from monitoring.truth import read_truth
 
 _REFERENCE, _WINDOW = 5000, 2000
 _START = datetime(2026, 11, 1, tzinfo=UTC)
 _DAY = Window(since=_START, until=_START + timedelta(days=1))
 _PART, _REPORTS = 100_000, 3
+_TRUTH = "truth.csv"
 _STEPS = (10_000, 100_000, 1_000_000)
 _PRESET = "from benchmarks.drift import preset; preset({path!r})"
 _REPORT = "from benchmarks.drift import whole_report; whole_report({path!r}, {bundle!r}, {out!r})"
@@ -96,9 +98,11 @@ def rates(repetitions: int) -> tuple[list[Claim], list[list[str | float]]]:
 def statistics_alone(path: str, version: str) -> None:
     """Collect and measure, as a process of its own."""
     reference = World().draw(_REFERENCE, np.random.default_rng(0)).profile()
-    with Records(path, _DAY, version, GENRES) as records:
+    truth = read_truth(str(Path(path).parent / _TRUTH), GENRES)
+    with Records(path, _DAY, version, GENRES, truth=truth) as records:
         window = records.profile()
         records.counted()
+        records.right()
     explain(
         measure(reference, window, DriftSettings()), Pair.of(reference, window, DriftSettings())
     )
@@ -106,7 +110,8 @@ def statistics_alone(path: str, version: str) -> None:
 
 def whole_report(path: str, bundle: str, out: str) -> None:
     """Make the full report, Evidently's page included, as a process of its own."""
-    drift(Order(records=path, bundle=bundle, out=out, window=_DAY))
+    truth = str(Path(path).parent / _TRUTH)
+    drift(Order(records=path, bundle=bundle, out=out, window=_DAY, truth=truth))
 
 
 def preset(path: str) -> None:
@@ -126,7 +131,7 @@ def preset(path: str) -> None:
 
 
 def write_records(path: Path, count: int, version: str) -> None:
-    """Write as many records of a model as a day may have."""
+    """Write as many records of a model as a day may have, and the genres of their films."""
     random = np.random.default_rng(1)
     whole = timedelta(days=1)
     parts = max(1, count // _PART)
@@ -134,6 +139,8 @@ def write_records(path: Path, count: int, version: str) -> None:
         window = World().draw(count // parts, random)
         since = _START + whole * part / parts
         window.write(str(path / f"part{part}"), version, since, since + whole / parts)
+        # Each part asks about the same films.
+        (path / _TRUTH).write_text(window.truth())
         for file in (path / f"part{part}").rglob("*.parquet"):
             target = path / "records" / file.relative_to(path / f"part{part}")
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from marquee.errors import UsageError
+
 if TYPE_CHECKING:
     from monitoring.retrain import RetrainRequest
 
@@ -26,9 +28,13 @@ def list_(
     from dataclasses import asdict
 
     from marquee.run_layout import RunLayout
+    from marquee.storage import exists
     from monitoring.retrain import read_requests
 
-    requests = read_requests(RunLayout(out).drift)
+    folder = RunLayout(out).drift
+    if not exists(folder):
+        raise UsageError(f"{folder} is not there", remedy="give the OUT of `marquee monitor`")
+    requests = read_requests(folder)
     if as_json:
         typer.echo(json.dumps({"requests": [asdict(item) for item in requests]}, indent=2))
         return

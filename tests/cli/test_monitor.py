@@ -81,3 +81,7 @@ def test_a_person_says_no(world):
 def test_without_a_model_nothing_is_watched(tmp_path):
     said = marquee("monitor", "--records", tmp_path, "--out", tmp_path / "out", code=2)
     assert "give --registry or --bundle" in said
+
+
+def test_requests_are_those_of_a_monitoring_run(tmp_path):
+    assert "give the OUT of `marquee monitor`" in marquee("retrain", "list", tmp_path, code=2)

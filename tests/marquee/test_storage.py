@@ -25,6 +25,13 @@ def test_what_is_written_is_read_whole_and_by_range(place):
     assert storage.list_files(place) == ["deep/file.bin"]
 
 
+def test_folders_are_those_right_below(place):
+    for name in ("one/deep/file.bin", "two/file.bin", "file.bin"):
+        storage.write_bytes(storage.join(place, name), b"0")
+    assert storage.list_folders(place) == ["one", "two"]
+    assert storage.list_folders(storage.join(place, "nothing")) == []
+
+
 def test_ranges_are_read_from_more_files_than_stay_open(place):
     uris = [storage.join(place, f"{number}.bin") for number in range(storage._OPEN_FILES + 2)]
     for number, uri in enumerate(uris):
