@@ -64,7 +64,10 @@ def monitor(watch: Watch, now: datetime | None = None) -> list[DriftReport]:
         DataError: Records, truth or a bundle cannot be read.
         UsageError: The registry has no champion of the label set.
     """
-    windows = due(watch, now or datetime.now(UTC))
+    moment = now or datetime.now(UTC)
+    windows = due(watch, moment)
+    # Truth may bring dozens of old windows back, of which people read the page.
+    old = moment - (watch.settings.backfill + 1) * timedelta(hours=watch.settings.window_hours)
     logger.info("monitor: %d window%s due", len(windows), "" if len(windows) == 1 else "s")
     registry = open_registry(watch.registry) if watch.registry else None
     reports = []
@@ -76,7 +79,7 @@ def monitor(watch: Watch, now: datetime | None = None) -> list[DriftReport]:
             window=window,
             truth=watch.truth,
             registry=watch.registry,
-            evidently=watch.settings.evidently,
+            evidently=watch.settings.evidently and window.since >= old,
             settings=watch.drift,
         )
         reports.append(drift(order))
