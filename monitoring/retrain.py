@@ -82,7 +82,11 @@ class Launcher(Protocol):
         ...
 
     def state(self, request: RetrainRequest) -> tuple[Status, str]:
-        """Tell whether a run goes on, is done or has failed, and say more in words."""
+        """Tell whether a run goes on, is done or has failed, and say more in words.
+
+        Raises:
+            MarqueeError: Nobody can tell at the moment.
+        """
         ...
 
 
@@ -228,10 +232,7 @@ def follow(out: str, launcher: Launcher) -> list[RetrainRequest]:
 
 
 def _followed(request: RetrainRequest, out: str, launcher: Launcher) -> RetrainRequest:
-    try:
-        status, reason = launcher.state(request)
-    except UsageError as error:  # nobody knows such a run any more
-        status, reason = Status.FAILED, error.message
+    status, reason = launcher.state(request)
     if status is Status.RUNNING:
         return request
     return conclude(out, request.id, status, reason)

@@ -44,6 +44,11 @@ _ENDED = {"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"}
 _PATIENCE = 30
 """How often in a row a run's state may be unknown before whoever follows it gives up."""
 _DIGITS = 12
+_CHECK = "check the endpoint, --namespace and what was asked for"
+
+
+class NotThere(UsageError):
+    """The server has no such thing, or has it no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,10 +350,10 @@ class Cluster:
                 return UsageError(
                     said, remedy="check --namespace, and what its owner lets this account do"
                 )
-            case 400 | 404 | 422:
-                return UsageError(
-                    said, remedy="check the endpoint, --namespace and what was asked for"
-                )
+            case 404:
+                return NotThere(said, remedy=_CHECK)
+            case 400 | 422:
+                return UsageError(said, remedy=_CHECK)
             case 409:
                 return InfrastructureError(
                     said, remedy="another did the same at the same time: run the command again"

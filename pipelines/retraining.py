@@ -20,7 +20,7 @@ from marquee.step import JUDGES, read_failure
 from monitoring.archive import documents
 from monitoring.retrain import Launcher, RetrainRequest, Status, consider, follow
 from pipelines.arguments import parse_arguments
-from pipelines.cluster import Cluster, run_state, start_run
+from pipelines.cluster import Cluster, NotThere, run_state, start_run
 
 PIPELINE = "marquee-training"
 """Not taken from its module: KFP builds no pipelines within a step, which is where this runs."""
@@ -105,7 +105,10 @@ class Kubeflow:
 
     def state(self, request: RetrainRequest) -> tuple[Status, str]:
         """Tell how the run stands."""
-        run = run_state(self._cluster, request.run.rpartition("/")[2])
+        try:
+            run = run_state(self._cluster, request.run.rpartition("/")[2])
+        except NotThere as error:
+            return Status.FAILED, error.message
         if not run.ended:
             return Status.RUNNING, run.state
         if run.state == "SUCCEEDED" or read_failure(self._uri(request)):

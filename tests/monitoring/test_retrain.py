@@ -214,15 +214,17 @@ def test_if_nobody_is_there_to_start_it_the_next_call_does(ask):
     assert kept.run == "run 1"
 
 
-def test_a_run_that_nobody_knows_any_more_has_failed(ask, monkeypatch):
-    def gone(request):
-        raise UsageError("there is no run 1")
+def test_while_nobody_can_tell_how_a_run_goes_it_is_followed(ask, monkeypatch):
+    def away(request):
+        raise UsageError("the token has expired")
 
     ask()
-    monkeypatch.setattr(ask.launcher, "state", gone)
-    follow(ask.out, ask.launcher)
+    with monkeypatch.context() as patch:
+        patch.setattr(ask.launcher, "state", away)
+        with pytest.raises(UsageError, match="expired"):
+            follow(ask.out, ask.launcher)
     (kept,) = read_requests(ask.out)
-    assert (kept.status, kept.reason) == (Status.FAILED, "there is no run 1")
+    assert kept.status is Status.RUNNING
 
 
 def test_what_was_refused_is_asked_for_once_nothing_speaks_against_it(ask):

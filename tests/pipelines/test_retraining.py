@@ -132,6 +132,14 @@ def test_on_kubeflow_a_run_is_followed(kubeflow, tmp_path, state, failure, statu
     assert launcher.state(request(run=page))[0] is status
 
 
+def test_on_kubeflow_a_run_that_was_deleted_has_failed(kubeflow):
+    _, launcher = kubeflow
+    page = launcher.start(request())
+    status, reason = launcher.state(request(run=page + "-gone"))
+    assert status is Status.FAILED
+    assert "404" in reason
+
+
 def test_a_parameter_that_the_training_has_not_is_refused_before_anything_is_sent(kubeflow):
     server, launcher = kubeflow
     with pytest.raises(UsageError, match="no parameter 'colour'"):
