@@ -85,7 +85,7 @@ def evidently_report(reference: Profile, sample: pa.Table, report: DriftReport) 
 
     Args:
         reference: The bundle's profile.
-        sample: Some predictions of each era, as `Records.sample` gives them.
+        sample: Some predictions, as `Records.sample` gives them.
         report: What was measured on all of them.
 
     Returns:

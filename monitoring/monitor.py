@@ -69,12 +69,11 @@ def monitor(watch: Watch, now: datetime | None = None) -> list[DriftReport]:
     # Truth may bring dozens of old windows back, of which people read the page.
     old = moment - (watch.settings.backfill + 1) * timedelta(hours=watch.settings.window_hours)
     logger.info("monitor: %d window%s due", len(windows), "" if len(windows) == 1 else "s")
-    registry = open_registry(watch.registry) if watch.registry else None
     reports = []
     for window in windows:
         order = Order(
             records=watch.records,
-            bundle=watch.bundle or _champion(registry, watch, window),
+            bundle=watch.bundle or _champion(open_registry(watch.registry), watch, window),
             out=watch.out,
             window=window,
             truth=watch.truth,
@@ -209,10 +208,8 @@ def _last_windows(settings: MonitorSettings, now: datetime) -> Iterator[Window]:
         yield Window(since=first + number * length, until=first + (number + 1) * length)
 
 
-def _champion(registry: ModelRegistry | None, watch: Watch, window: Window) -> str:
+def _champion(registry: ModelRegistry, watch: Watch, window: Window) -> str:
     """Find the bundle of the model that was the champion for most of a window."""
-    if registry is None:
-        raise AssertionError("a Watch without a bundle has a registry")
     entries = {entry.version: entry for entry in registry.versions()}
     begun = [
         (datetime.fromisoformat(event.time), event.version)

@@ -1,23 +1,14 @@
 """`marquee drift` and its exit codes."""
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from bundles import tiny_bundle
+from command import marquee
 
 from benchmarks.simulated_drift import GENRES, SCENARIOS, World
-
-
-def marquee(*words, code=0):
-    command = [sys.executable, "-m", "marquee", "--quiet", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout if code == 0 else done.stderr
-
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 

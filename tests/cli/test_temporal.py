@@ -1,19 +1,11 @@
 """`marquee temporal`: what it says, writes and refuses."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+from command import marquee
 from films_over_time import write_films
 from helpers import REAL_POSTERS
-
-
-def marquee(*words, code=0):
-    command = [sys.executable, "-m", "marquee", "--quiet", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout if code == 0 else done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,11 @@ Drift is found, asks for training, the challenger beats the champion, and the ca
 """
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from command import marquee
 from helpers import row, write_folder
 from users import Users
 
@@ -49,13 +48,6 @@ WATCH = {
     "retrain.approval": False,
 }
 SWAPPED = {"Comedy": "Horror", "Horror": "Comedy", "Action": "Romance", "Romance": "Action"}
-
-
-def marquee(*words):
-    command = [sys.executable, "-m", "marquee", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def settings(values):
