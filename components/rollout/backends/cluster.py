@@ -3,24 +3,19 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
-from kubernetes import client, config, watch
-from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import HTTPError
+from kubernetes import client, watch
 
 from components.rollout.backends.inference_service import Document, check
-from marquee.errors import InfrastructureError, UsageError
+from marquee.kubernetes import TIMEOUTS, Forgotten, api_client, explained
 from marquee.storage import Conflict
 
 _KIND = ("serving.kserve.io", "v1beta1")
 _PLURAL = "inferenceservices"
 _CONFIG = "inferenceservice-config"
 _TRIES = 8
-_TIMEOUTS = (5, 30)
-"""Seconds to connect, and to wait for an answer."""
 
 
 class Cluster:
@@ -33,7 +28,7 @@ class Cluster:
 
     def __init__(self, namespace: str, kubeconfig: str = "") -> None:
         self.namespace = namespace
-        self._api = client.CustomObjectsApi(_api_client(kubeconfig))
+        self._api = client.CustomObjectsApi(api_client(kubeconfig))
 
     def get(self, name: str) -> Document:
         """Read an InferenceService.
@@ -44,7 +39,7 @@ class Cluster:
         """
         with self._explained("get", name):
             found: Document = self._api.get_namespaced_custom_object(
-                *_KIND, self.namespace, _PLURAL, name, _request_timeout=_TIMEOUTS
+                *_KIND, self.namespace, _PLURAL, name, _request_timeout=TIMEOUTS
             )
         return found
 
@@ -58,8 +53,8 @@ class Cluster:
             UsageError: It is not there, or this account may not read it.
         """
         core = client.CoreV1Api(self._api.api_client)
-        with self._explained("get", _CONFIG, f"the ConfigMap {_CONFIG} in {namespace}"):
-            found = core.read_namespaced_config_map(_CONFIG, namespace, _request_timeout=_TIMEOUTS)
+        with explained("get", "configmaps", f"the ConfigMap {_CONFIG} in {namespace}"):
+            found = core.read_namespaced_config_map(_CONFIG, namespace, _request_timeout=TIMEOUTS)
         settings: dict[str, Any] = json.loads((found.data or {}).get("inferenceService", "{}"))
         return settings
 
@@ -109,7 +104,7 @@ class Cluster:
                 name,
                 new,
                 field_validation="Strict",
-                _request_timeout=_TIMEOUTS,
+                _request_timeout=TIMEOUTS,
                 **options,
             )
         return changed
@@ -124,7 +119,7 @@ class Cluster:
                 _PLURAL,
                 new,
                 field_validation="Strict",
-                _request_timeout=_TIMEOUTS,
+                _request_timeout=TIMEOUTS,
             )
         return made
 
@@ -150,7 +145,7 @@ class Cluster:
                 for document in self._watched(name, seen, left):
                     seen = document["metadata"]["resourceVersion"]
                     yield document
-            except _Forgotten:
+            except Forgotten:
                 document = self.get(name)
                 seen = document["metadata"]["resourceVersion"]
                 yield document
@@ -166,83 +161,16 @@ class Cluster:
                 resource_version=since,
                 timeout_seconds=max(1, round(seconds)),
                 # A connection that is dead but not closed would never end.
-                _request_timeout=(_TIMEOUTS[0], seconds + _TIMEOUTS[1]),
+                _request_timeout=(TIMEOUTS[0], seconds + TIMEOUTS[1]),
             )
             for event in events:
                 if event["type"] != "DELETED":
                     yield event["object"]
 
-    @contextmanager
-    def _explained(self, verb: str, name: str, what: str = "") -> Iterator[None]:
-        what = what or f"the InferenceService {name} in {self.namespace}"
-        try:
-            yield
-        except ApiException as error:
-            raise _explain(error, verb, what) from error
-        except (HTTPError, OSError) as error:
-            raise InfrastructureError(
-                f"the API server cannot be reached ({error})", remedy="check the kubeconfig"
-            ) from error
-
-
-def _explain(error: ApiException, verb: str, what: str) -> Exception:
-    match error.status:
-        case 409:
-            return Conflict(f"{what} was changed by another", remedy="try again")
-        case 410:
-            return _Forgotten()
-        case 404:
-            return UsageError(f"there is no {what}", remedy="check --name and --namespace")
-        case 401:
-            return UsageError("the API server does not know who asks", remedy="log in again")
-        case 403:
-            kind = "configmaps" if "ConfigMap" in what else f"{_PLURAL}.{_KIND[0]}"
-            return UsageError(
-                f"this account may not {verb} {what}",
-                remedy=f"give it the verb {verb!r} on {kind} there",
-            )
-        case 400 | 422:
-            return UsageError(f"{what} was refused: {error.body}", remedy="mend the object")
-    return InfrastructureError(
-        f"the API server answered {error.status} ({error.reason})", remedy="try again"
-    )
-
-
-class _Forgotten(Exception):
-    """The API server no longer has what was watched (410)."""
-
-
-def _api_client(kubeconfig: str) -> Any:
-    try:
-        if kubeconfig:
-            return config.new_client_from_config(kubeconfig)
-        try:
-            config.load_incluster_config()
-            return client.ApiClient()
-        except config.ConfigException:
-            return config.new_client_from_config()
-    except (config.ConfigException, OSError) as error:
-        raise UsageError(
-            f"no cluster to talk to ({error})", remedy="set KUBECONFIG, or run in a pod"
-        ) from error
-
-
-def is_configured() -> bool:
-    """Tell whether a pod's account or a kubeconfig says which cluster to talk to."""
-    try:
-        _api_client("")
-    except UsageError:
-        return False
-    return True
-
-
-def default_namespace() -> str:
-    """Give the namespace of this pod, or of what kubectl would use."""
-    account = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-    if account.exists():
-        return account.read_text(encoding="utf-8").strip()
-    try:
-        context = config.list_kube_config_contexts()[1]
-    except (config.ConfigException, OSError):
-        return "default"
-    return str(context["context"].get("namespace", "default"))
+    def _explained(self, verb: str, name: str) -> AbstractContextManager[None]:
+        return explained(
+            verb,
+            f"{_PLURAL}.{_KIND[0]}",
+            f"the InferenceService {name} in {self.namespace}",
+            missing="check --name and --namespace",
+        )

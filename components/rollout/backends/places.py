@@ -64,15 +64,16 @@ def open_place(name: str, kind: str, *, namespace: str = "", port: int = 0) -> B
 
 
 def _has_cluster() -> bool:
-    from components.rollout.backends.cluster import is_configured
+    from marquee.kubernetes import is_configured
 
     return is_configured()
 
 
 def _open_kserve(name: str, kind: str, namespace: str) -> Backend:
-    from components.rollout.backends.cluster import Cluster, default_namespace
+    from components.rollout.backends.cluster import Cluster
     from components.rollout.backends.kserve import KServeBackend
     from components.rollout.backends.prometheus import COUNTERS, Prometheus
+    from marquee.kubernetes import default_namespace
 
     cluster = Cluster(namespace or default_namespace())
     url = os.environ.get("MARQUEE_PROMETHEUS", "")
