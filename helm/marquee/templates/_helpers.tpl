@@ -1,9 +1,9 @@
 {{/*
-Objects have fixed names (marquee, marquee-serving ...): pipelines' steps find them by these, so there is one
-release a namespace.
+Objects have fixed names (marquee, marquee-serving ...): the pipelines' steps find them by these, so there is one
+release a namespace. Most helpers take a dict with `root` (the top context) and `component`.
 */}}
 
-{{/* Labels of everything. Argument: a dict with `root` and `component`. */}}
+{{/* Labels of everything. */}}
 {{- define "marquee.labels" -}}
 {{ include "marquee.selector" . }}
 app.kubernetes.io/part-of: marquee
@@ -12,21 +12,185 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
-{{/* Labels that select pods: they never change from version to version. */}}
+{{/* Labels that select: they never change from version to version. Without a component, all of our pods. */}}
 {{- define "marquee.selector" -}}
 app.kubernetes.io/name: marquee
 app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/component: {{ .component }}
+{{- with .component }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
 {{- end }}
 
-{{/* An image's reference. Argument: a dict with `root` and `image` (data, train, monitoring, serving). */}}
+{{/* An image's reference. Wants `image`: train, monitoring or serving. */}}
 {{- define "marquee.image" -}}
-{{- $all := .root.Values.images -}}
-{{- $own := index $all .image -}}
-{{- $name := printf "%s-%s" $all.prefix .image -}}
-{{- if $own.digest -}}
-{{ $name }}@{{ $own.digest }}
+{{- $images := .root.Values.images -}}
+{{- $name := printf "%s-%s" $images.prefix .image -}}
+{{- with (index $images .image).digest -}}
+{{ $name }}@{{ . }}
 {{- else -}}
-{{ $name }}:{{ $own.tag | default $all.tag | default .root.Chart.AppVersion }}
+{{ $name }}:{{ $images.tag | default .root.Chart.AppVersion }}
 {{- end -}}
+{{- end }}
+
+{{/* What Pod Security's level "restricted" asks of a pod. */}}
+{{- define "marquee.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* What it asks of a container, and a read-only root. Without a user: OpenShift and KServe choose one. */}}
+{{- define "marquee.containerSecurity" -}}
+runAsNonRoot: true
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* Variables of every container that reads or writes storage. */}}
+{{- define "marquee.storageEnv" -}}
+{{- with .root.Values.storage }}
+{{- if .models }}
+- {name: MARQUEE_MODELS, value: {{ .models | quote }}}
+{{- end }}
+{{- if and .secret.name (eq .secret.kind "gcs") }}
+- {name: GOOGLE_APPLICATION_CREDENTIALS, value: /etc/marquee-storage/key.json}
+{{- end }}
+{{- if and .secret.name (eq .secret.kind "s3") }}
+{{- range $name := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ $name }}
+  valueFrom: {secretKeyRef: {name: {{ $.root.Values.storage.secret.name }}, key: {{ $name }}}}
+{{- end }}
+- name: AWS_ENDPOINT_URL
+  valueFrom: {secretKeyRef: {name: {{ .secret.name }}, key: AWS_ENDPOINT_URL, optional: true}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Variables, if there are any. Wants `env` (YAML) for more than those of storage. */}}
+{{- define "marquee.env" -}}
+{{- $all := printf "%s\n%s" (include "marquee.storageEnv" .) (.env | default "") }}
+{{- with trim $all -}}
+env:
+  {{- regexReplaceAll "\n\\s*\n" . "\n" | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Where a container may write, and its storage. `shared: false` leaves out the volume `marquee-storage`. */}}
+{{- define "marquee.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: cache, mountPath: /var/cache/marquee}
+{{- with .root.Values.storage }}
+{{- if and .secret.name (eq .secret.kind "gcs") }}
+- {name: storage-key, mountPath: /etc/marquee-storage, readOnly: true}
+{{- end }}
+{{- if and .pvc.enabled (not (eq $.shared false)) }}
+- {name: storage, mountPath: /mnt/marquee}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The volumes of these. Wants `cacheSize`. */}}
+{{- define "marquee.volumes" -}}
+- {name: tmp, emptyDir: {sizeLimit: 256Mi}}
+- {name: cache, emptyDir: {sizeLimit: {{ .cacheSize }}}}
+{{- with .root.Values.storage }}
+{{- if and .secret.name (eq .secret.kind "gcs") }}
+- {name: storage-key, secret: {secretName: {{ .secret.name }}}}
+{{- end }}
+{{- if and .pvc.enabled (not (eq $.shared false)) }}
+- {name: storage, persistentVolumeClaim: {claimName: marquee-storage}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "marquee.pullSecrets" -}}
+imagePullSecrets:
+{{- range .root.Values.images.pullSecrets }}
+  - {name: {{ . }}}
+{{- end }}
+{{- end }}
+
+{{/* A pod of ours that is not KServe's or Trainer's, but for its containers. Wants `account`, `api` where the
+pod asks the API server, and `volumes` (YAML) for more of them. */}}
+{{- define "marquee.pod" -}}
+serviceAccountName: marquee-{{ .account }}
+automountServiceAccountToken: {{ .api | default false }}
+enableServiceLinks: false
+securityContext:
+  {{- include "marquee.podSecurity" . | nindent 2 }}
+{{- if .root.Values.images.pullSecrets }}
+{{ include "marquee.pullSecrets" . }}
+{{- end }}
+volumes:
+  {{- include "marquee.volumes" (dict "root" .root "cacheSize" "1Gi") | nindent 2 }}
+  {{- with .volumes }}
+  {{- . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{/* What each of its containers has in common. Wants `image` and `resources`. */}}
+{{- define "marquee.container" -}}
+image: {{ include "marquee.image" . | quote }}
+imagePullPolicy: {{ .root.Values.images.pullPolicy }}
+securityContext:
+  {{- include "marquee.containerSecurity" . | nindent 2 }}
+resources:
+  {{- toYaml .resources | nindent 2 }}
+{{- end }}
+
+{{/* A Deployment of one pod with one port, and its Service. Wants `account`, `image`, `args`, `port`, `resources`, and
+`env` (YAML). */}}
+{{- define "marquee.service" -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: marquee-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "marquee.labels" . | nindent 4 }}
+spec:
+  replicas: 1
+  revisionHistoryLimit: 3
+  selector:
+    matchLabels:
+      {{- include "marquee.selector" . | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "marquee.labels" . | nindent 8 }}
+    spec:
+      {{- include "marquee.pod" . | nindent 6 }}
+      containers:
+        - name: {{ .component }}
+          {{- include "marquee.container" . | nindent 10 }}
+          args: {{ toJson .args }}
+          ports:
+            - {name: http, containerPort: {{ .port }}, protocol: TCP}
+          {{- with include "marquee.env" . }}
+          {{- . | nindent 10 }}
+          {{- end }}
+          {{- /* Importing Evidently takes ten seconds of CPU. */}}
+          startupProbe: {tcpSocket: {port: http}, periodSeconds: 5, failureThreshold: 60}
+          readinessProbe: {tcpSocket: {port: http}, periodSeconds: 10}
+          livenessProbe: {tcpSocket: {port: http}, periodSeconds: 20, failureThreshold: 3}
+          volumeMounts:
+            {{- include "marquee.mounts" . | nindent 12 }}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: marquee-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "marquee.labels" . | nindent 4 }}
+spec:
+  selector:
+    {{- include "marquee.selector" . | nindent 4 }}
+  ports:
+    - {name: http, port: {{ .port }}, targetPort: http, protocol: TCP}
 {{- end }}
