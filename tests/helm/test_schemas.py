@@ -5,6 +5,7 @@ import copy
 import pytest
 import yaml
 from crds import FOLDER, problem_of
+from objects import set_field
 
 pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="needs ../shared/crds")
 
@@ -75,17 +76,6 @@ spec:
 OBJECTS = {each["kind"]: each for each in yaml.safe_load_all(VALID)}
 
 
-def set_(document, path, value):
-    """Set a field; numbers count in lists."""
-    *path, last = [int(name) if name.isdigit() else name for name in path.split(".")]
-    for name in path:
-        document = document[name]
-    if isinstance(document, list):
-        document.append(value)
-    else:
-        document[last] = value
-
-
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_an_object_that_is_right_passes(kind):
     assert problem_of(OBJECTS[kind]) == ""
@@ -131,7 +121,7 @@ WRONG = {
 @pytest.mark.parametrize(("kind", "path", "value", "said"), WRONG.values(), ids=WRONG)
 def test_an_object_that_is_wrong_does_not(kind, path, value, said):
     document = copy.deepcopy(OBJECTS[kind])
-    set_(document, path, value)
+    set_field(document, path, value)
     assert said in problem_of(document)
 
 
