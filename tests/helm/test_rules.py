@@ -150,9 +150,8 @@ def healthy():
     objects = list(yaml.safe_load_all(HEALTHY))
     for each in objects:
         each["metadata"]["labels"] = dict.fromkeys(rules.LABELS, "marquee")
-        for job in (
-            each.get("spec", {}).get("template", {}).get("spec", {}).get("replicatedJobs", ())
-        ):
+        if each["kind"] == "ClusterTrainingRuntime":
+            (job,) = each["spec"]["template"]["spec"]["replicatedJobs"]
             labels = dict.fromkeys(rules.LABELS, "marquee")
             job["template"]["spec"]["template"]["metadata"] = {"labels": labels}
     deployment = objects[5]["spec"]["template"]["metadata"]["labels"]
@@ -208,7 +207,7 @@ FAULTS = [
     (rules.pod_security, DEPLOYMENT, f"{POD}.hostNetwork", True, "hostNetwork"),
     (rules.pod_security, SERVICE, "spec.predictor.securityContext", {}, "runAsNonRoot"),
     (rules.pod_security, "ClusterTrainingRuntime/marquee-cpu", f"{NODE}.hostIPC", True, "hostIPC"),
-    (rules.read_only, DEPLOYMENT, f"{MAIN}.securityContext.readOnlyRootFilesystem", False, "root"),
+    (rules.read_only, DEPLOYMENT, f"{MAIN}.securityContext.readOnlyRootFilesystem", False, "Root"),
     (rules.read_only, SERVICE, "spec.predictor.automountServiceAccountToken", True, "a token"),
     (rules.volumes, DEPLOYMENT, f"{MAIN}.volumeMounts.0.name", "temp", "mounts temp"),
     (rules.volumes, DEPLOYMENT, f"{POD}.volumes.2", {"name": "x", "emptyDir": {}}, "volume x"),

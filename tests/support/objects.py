@@ -1,4 +1,4 @@
-"""Kubernetes objects as plain documents: what a server's schemas say to them, and the pods in them."""
+"""Kubernetes objects as plain documents: what strict schemas say to them, and their pods."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import crds
 import kubernetes_validate
 
 VERSIONS = ("1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
-"""The Kubernetes versions that the chart is for: `kubeVersion` of Chart.yaml, and all newer ones known."""
+"""The versions of Kubernetes that the chart is for: `kubeVersion` in Chart.yaml, and newer."""
 WITHOUT_SCHEMA = {"Application", "AppProject", "ApplicationSet", "Kustomization"}
 """Kinds that nothing here has a schema of; golden files show them."""
 
@@ -72,7 +72,7 @@ def pods_of(objects):
                 yield _pod(document, job["template"]["spec"]["template"])
         elif kind in ("ServingRuntime", "ClusterServingRuntime"):
             services = [each for each in objects if each["kind"] == "InferenceService"]
-            for service in services or [{"metadata": {"name": "any"}}]:
+            for service in services or [_ANY]:
                 yield _served(document, service)
 
 
@@ -81,6 +81,11 @@ def _pod(document, template):
     return Pod(name_of(document), metadata.get("labels", {}), template["spec"], metadata)
 
 
+_ANY = {
+    "metadata": {"name": "any"},
+    "spec": {"predictor": {"automountServiceAccountToken": False}},
+}
+"""What a runtime has to do without, if nobody has made an InferenceService yet."""
 _PREDICTOR = ("securityContext", "serviceAccountName", "automountServiceAccountToken", "volumes")
 
 

@@ -1,4 +1,4 @@
-"""Pod Security Standards, profile `restricted` (of Kubernetes 1.35): what its admission refuses in a pod."""
+"""Pod Security Standards, profile `restricted` (as in Kubernetes 1.35): what it refuses."""
 
 _VOLUMES = {
     "configMap",
@@ -92,10 +92,8 @@ def _of_container(container, pod):
         if port.get("hostPort"):
             yield f"ports: {port['hostPort']} is a hostPort"
     lifecycle = container.get("lifecycle") or {}
-    handlers = {
-        name: container.get(f"{name}Probe") for name in ("liveness", "readiness", "startup")
-    }
-    for name, handler in {**handlers, **lifecycle}.items():
+    probes = {name: handler for name, handler in container.items() if name.endswith("Probe")}
+    for name, handler in {**probes, **lifecycle}.items():
         for way in ("httpGet", "tcpSocket"):
             if isinstance(handler, dict) and (handler.get(way) or {}).get("host"):
                 yield f"{name}.{way}.host: must not be set"

@@ -107,7 +107,7 @@ def images(objects):
 
 
 def resources(objects):
-    """Containers ask for CPU, memory and disk, have a bound on the latter two, and ask no more than it."""
+    """Containers ask for CPU, memory and disk, within their bound; the latter two have one."""
     for pod in pods_of(objects):
         for container in containers_of(pod.spec):
             at = f"{pod.owner}: {container['name']}"
@@ -131,7 +131,7 @@ def pod_security(objects):
 
 
 def read_only(objects):
-    """No container writes to its root, and pods that do not ask the API server have no token for it."""
+    """No container writes to its root; pods that need no token of the API server have none."""
     for pod in pods_of(objects):
         for container in containers_of(pod.spec):
             if not container.get("securityContext", {}).get("readOnlyRootFilesystem"):
@@ -148,7 +148,7 @@ def _may_ask(objects, account):
 
 
 def volumes(objects):
-    """What is mounted is a volume of the pod, what is a volume is mounted, and nothing is there twice."""
+    """What is mounted is a volume, each volume is mounted, and nothing is there twice."""
     for pod in pods_of(objects):
         there = [each["name"] for each in pod.spec.get("volumes", ())]
         mounted = set()
@@ -176,7 +176,7 @@ def references(objects):
             if name not in known and not (optional and kind == "ConfigMap"):
                 yield f"{pod.owner}: names the {kind} {name}, which nobody makes"
             elif key and key not in known.get(name, {key}):
-                yield f"{pod.owner}: names {key} of the {kind} {name}, which has {sorted(known[name])}"
+                yield f"{pod.owner}: names {key} of the {kind} {name}, not of {sorted(known[name])}"
         for volume in pod.spec.get("volumes", ()):
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
             if claim and claim not in _names(objects, "PersistentVolumeClaim"):
@@ -294,25 +294,24 @@ def permissions(objects):
     for each in _of_kind(objects, "Role", "ClusterRole"):
         for rule in each["rules"]:
             words = {*rule.get("apiGroups", ()), *rule.get("resources", ()), *rule["verbs"]}
-            for word in sorted(
-                words & {"*", "escalate", "bind", "impersonate", "deletecollection"}
-            ):
+            for word in sorted(words & _WHOLESALE):
                 yield f"{name_of(each)}: gives {word}"
             if "secrets" in rule.get("resources", ()) and "resourceNames" not in rule:
                 yield f"{name_of(each)}: gives secrets without naming them"
 
 
+_WHOLESALE = {"*", "escalate", "bind", "impersonate", "deletecollection"}
+
+
 def inference_services(objects):
-    """An InferenceService has nothing that its schema takes and KServe's webhook or controller does not."""
+    """An InferenceService has nothing that only KServe's webhook or controller objects to."""
     for each in _of_kind(objects, "InferenceService"):
         spec, at = each["spec"], name_of(each)
         shares = [canary.get("trafficPercent", 0) for canary in spec.get("canary", ())]
         if sum(shares) > 100:
             yield f"{at}: canaries with {sum(shares)} per cent of the traffic"
-        for predictor in [
-            spec["predictor"],
-            *(each["predictor"] for each in spec.get("canary", ())),
-        ]:
+        canaries = [canary["predictor"] for canary in spec.get("canary", ())]
+        for predictor in [spec["predictor"], *canaries]:
             if not 0 <= predictor.get("canaryTrafficPercent", 0) <= 100:
                 yield f"{at}: canaryTrafficPercent {predictor['canaryTrafficPercent']}"
             if predictor.get("minReplicas", 1) > predictor.get("maxReplicas", 0) > 0:
