@@ -17,15 +17,15 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 FOLDER = ROOT.parent / "shared/crds"
 
 
-class _Loader(yaml.CSafeLoader):
+class Loader(yaml.CSafeLoader):
     """Of the rules that a schema has, some are a lone `=`, which YAML 1.1 keeps for itself."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)
+Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)
 
 
 @cache
-def _places():
+def places():
     """Find the CRD of each group and kind, without parsing all of them."""
     found = {}
     for path in sorted(FOLDER.rglob("*.yaml")):
@@ -39,13 +39,13 @@ def _places():
 
 def has_schema(document):
     """Tell whether there is a CRD for an object."""
-    return (document["apiVersion"].partition("/")[0], document["kind"]) in _places()
+    return (document["apiVersion"].partition("/")[0], document["kind"]) in places()
 
 
 @cache
 def schema(group, version, kind):
     """Give the schema of a kind, every object closed to unknown fields."""
-    document = yaml.load(_places()[group, kind], Loader=_Loader)
+    document = yaml.load(places()[group, kind], Loader=Loader)
     versions = {each["name"]: each for each in document["spec"]["versions"] if each["served"]}
     if version not in versions:
         raise KeyError(f"{group} serves {kind} as {sorted(versions)}, not as {version}")
@@ -114,7 +114,7 @@ def _cel(validator, rules, value, schema):
             yield ValidationError(f"{value!r:.80}: {rule.get('message') or rule['rule']}")
 
 
-_Validator = validators.extend(
+Validator = validators.extend(
     Draft202012Validator,
     {
         "x-kubernetes-validations": _cel,
@@ -124,21 +124,21 @@ _Validator = validators.extend(
 )
 
 
-def _fill(value, schema):
+def fill(value, schema):
     """Fill in the schema's defaults, as the API server does before it looks at rules."""
     if isinstance(value, dict):
         for name, child in schema.get("properties", {}).items():
             if name not in value and "default" in child:
                 value[name] = copy.deepcopy(child["default"])
             if name in value:
-                _fill(value[name], child)
+                fill(value[name], child)
         others = schema.get("additionalProperties")
         if isinstance(others, dict):
             for name in value.keys() - schema.get("properties", {}).keys():
-                _fill(value[name], others)
+                fill(value[name], others)
     elif isinstance(value, list):
         for item in value:
-            _fill(item, schema.get("items", {}))
+            fill(item, schema.get("items", {}))
 
 
 def problem_of(document):
@@ -147,6 +147,6 @@ def problem_of(document):
     group, _, version = document["apiVersion"].partition("/")
     root = schema(group, version, document["kind"])
     root = {**root, "properties": {k: v for k, v in root["properties"].items() if k != "status"}}
-    _fill(document, root)
-    errors = list(_Validator(root).iter_errors(document))
+    fill(document, root)
+    errors = list(Validator(root).iter_errors(document))
     return "; ".join(f"{'.'.join(map(str, e.path))}: {e.message[:200]}" for e in errors[:3])

@@ -1,0 +1,293 @@
+"""The API server of our tests, held against the real helm, kubectl and Python client."""
+
+import json
+import os
+import subprocess
+import threading
+
+import pytest
+from crds import FOLDER
+from helpers import require_tool
+from kubernetes import client, config, watch
+from kubernetes.client.exceptions import ApiException
+from kubernetes_api import running_kubernetes
+from kubernetes_controllers import ready
+
+DEPLOYMENT = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "web", "namespace": "films"},
+    "spec": {
+        "replicas": 1,
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "web", "image": "web:1"}]},
+        },
+    },
+}
+CHART = {
+    "Chart.yaml": "apiVersion: v2\nname: tiny\nversion: 0.1.0\n",
+    "values.yaml": "image: web:1\n",
+    "templates/web.yaml": """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers: [{name: web, image: {{ .Values.image | quote }}}]
+""",
+    "templates/test.yaml": """
+apiVersion: v1
+kind: Pod
+metadata: {name: web-test, annotations: {helm.sh/hook: test}}
+spec:
+  restartPolicy: Never
+  containers: [{name: test, image: "web:1"}]
+""",
+}
+
+
+@pytest.fixture
+def api():
+    crds = ("kserve",) if FOLDER.exists() else ()
+    with running_kubernetes(controllers=[ready], crds=crds) as server:
+        yield server
+
+
+@pytest.fixture
+def tool(api, tmp_path):
+    """Run helm or kubectl, give what it says; with `code`, what it complains about."""
+    environment = {"KUBECONFIG": api.kubeconfig(tmp_path), "HOME": str(tmp_path)}
+
+    def run(name, *words, code=0, stdin=None):
+        done = subprocess.run(
+            [require_tool(name, folder="helm"), *words],
+            capture_output=True,
+            text=True,
+            env=os.environ | environment,
+            input=json.dumps(stdin) if stdin else None,
+            timeout=60,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stderr if code else done.stdout
+
+    return run
+
+
+@pytest.fixture
+def chart(tmp_path):
+    for name, text in CHART.items():
+        path = tmp_path / "chart" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return str(tmp_path / "chart")
+
+
+def image(api):
+    containers = api.get("Deployment", "web", "films")["spec"]["template"]["spec"]["containers"]
+    return containers[0]["image"]
+
+
+def test_helm_installs_upgrades_rolls_back_and_leaves_nothing(api, tool, chart):
+    tool("helm", "install", "tiny", chart, "--wait", "--timeout", "20s")
+    assert image(api) == "web:1"
+    tool("helm", "upgrade", "tiny", chart, "--set", "image=web:2", "--wait", "--timeout", "20s")
+    assert image(api) == "web:2"
+    tool("helm", "rollback", "tiny", "1", "--wait", "--timeout", "20s")
+    assert image(api) == "web:1"
+    assert "Succeeded" in tool("helm", "test", "tiny", "--timeout", "20s")
+    tool("helm", "uninstall", "tiny")
+    assert [d["kind"] for d in api.all("Deployment") + api.all("Secret")] == []
+
+
+def test_helm_says_which_field_is_unknown(tool, chart, tmp_path):
+    path = tmp_path / "chart/templates/web.yaml"
+    path.write_text(path.read_text().replace("  selector:", "  sellector: {}\n  selector:"))
+    assert "sellector" in tool("helm", "install", "tiny", chart, code=1)
+
+
+def test_kubectl_applies_gets_and_deletes(api, tool):
+    changed = json.loads(json.dumps(DEPLOYMENT))
+    changed["spec"]["template"]["spec"]["containers"][0]["image"] = "web:2"
+    for how in ((), ("--server-side", "--force-conflicts")):
+        tool("kubectl", "apply", *how, "-f", "-", stdin=DEPLOYMENT)
+        assert image(api) == "web:1"
+        tool("kubectl", "apply", *how, "-f", "-", stdin=changed)
+        assert image(api) == "web:2"
+        tool("kubectl", "rollout", "status", "deployment/web", "--timeout=20s")
+        assert "web" in tool("kubectl", "get", "deployments")
+        tool("kubectl", "delete", "deployment", "web")
+        assert api.get("Deployment", "web", "films") is None
+    assert "NotFound" in tool("kubectl", "get", "deployment", "web", code=1)
+
+
+def test_kubectl_runs_a_dry_run_and_is_told_of_unknown_fields(api, tool):
+    tool("kubectl", "apply", "--server-side", "--dry-run=server", "-f", "-", stdin=DEPLOYMENT)
+    assert api.all("Deployment") == []
+    wrong = {**DEPLOYMENT, "spec": {**DEPLOYMENT["spec"], "replicaz": 2}}
+    assert 'unknown field "spec.replicaz"' in tool(
+        "kubectl", "apply", "-f", "-", stdin=wrong, code=1
+    )
+
+
+def test_an_apply_takes_only_what_it_gave(api, tool):
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "s", "labels": {"a": "1", "b": "1"}},
+        "spec": {"ports": [{"name": "one", "port": 1}, {"name": "two", "port": 2}]},
+    }
+
+    def applied(manager, **changes):
+        words = ("apply", "--server-side", "--field-manager", manager, "-f", "-")
+        tool("kubectl", *words, stdin={**service, **changes})
+        return api.get("Service", "s", "films")
+
+    applied("chart")
+    ours = {"metadata": {"name": "s", "labels": {"c": "1"}}, "spec": {"ports": [{"port": 3}]}}
+    assert len(applied("rollout", **ours)["spec"]["ports"]) == 3
+    less = {"metadata": {"name": "s"}, "spec": {"ports": [{"name": "two", "port": 2}]}}
+    after = applied("chart", **less)
+    assert after["metadata"]["labels"] == {"c": "1"}
+    assert [port["port"] for port in after["spec"]["ports"]] == [2, 3]
+    # What another has changed is a conflict, unless it is forced.
+    mine = {"spec": {"ports": [{"name": "mine", "port": 2}]}}
+    words = ("apply", "--server-side", "--field-manager", "rollout", "-f", "-")
+    told = tool("kubectl", *words, stdin={**service, "metadata": {"name": "s"}, **mine}, code=1)
+    assert 'conflict with "chart"' in told
+    tool("kubectl", *words, "--force-conflicts", stdin={**service, **mine})
+    assert api.get("Service", "s", "films")["spec"]["ports"][0]["name"] == "mine"
+
+
+@pytest.fixture
+def python(api, tmp_path):
+    return config.new_client_from_config(api.kubeconfig(tmp_path))
+
+
+def test_the_python_client_sees_versions_and_conflicts(api, python):
+    apps = client.AppsV1Api(python)
+    first = apps.create_namespaced_deployment("films", DEPLOYMENT)
+    assert first.status is None or first.status.ready_replicas == 1
+    scaled = apps.patch_namespaced_deployment("web", "films", {"spec": {"replicas": 3}})
+    assert (scaled.metadata.generation, scaled.status.ready_replicas) == (2, 3)
+    with pytest.raises(ApiException) as refused:
+        apps.replace_namespaced_deployment("web", "films", first)
+    assert refused.value.status == 409
+    merged = {"spec": {"template": {"spec": {"containers": [{"name": "side", "image": "s:1"}]}}}}
+    containers = apps.patch_namespaced_deployment(
+        "web", "films", merged
+    ).spec.template.spec.containers
+    assert [container.name for container in containers] == ["web", "side"]
+    assert apps.list_namespaced_deployment("films", label_selector="app=x").items == []
+    assert (
+        len(apps.list_namespaced_deployment("films", field_selector="metadata.name=web").items) == 1
+    )
+
+
+def test_a_watch_sees_what_happens(api, python):
+    core = client.CoreV1Api(python)
+    since = core.list_namespaced_config_map("films").metadata.resource_version
+    seen = []
+
+    def look():
+        events = watch.Watch().stream(
+            core.list_namespaced_config_map, "films", resource_version=since, timeout_seconds=2
+        )
+        seen.extend((event["type"], event["object"].metadata.name) for event in events)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    core.create_namespaced_config_map("films", {"metadata": {"name": "a"}, "data": {"x": "1"}})
+    core.patch_namespaced_config_map("a", "films", {"data": {"x": "2"}})
+    core.delete_namespaced_config_map("a", "films")
+    watcher.join()
+    assert seen == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")]
+    api.forget()
+    with pytest.raises(ApiException) as refused:
+        look()
+    assert refused.value.status == 410
+
+
+def test_who_is_owned_goes_with_the_owner(api, python):
+    core = client.CoreV1Api(python)
+    owner = core.create_namespaced_config_map("films", {"metadata": {"name": "owner"}})
+    of = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid}
+    core.create_namespaced_secret("films", {"metadata": {"name": "s", "ownerReferences": [of]}})
+    core.delete_namespaced_config_map("owner", "films")
+    assert api.all("Secret") == []
+
+
+@pytest.mark.skipif(not FOLDER.exists(), reason="needs the CRDs of ../shared/crds")
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"predictor": {"model": {"modelFormat": {"name": "m"}}}}, 201),
+        ({"predictor": {"model": {"modelFormat": {"name": "m"}}, "modell": {}}}, 400),
+        ({"predictor": {"canaryTrafficPercent": "5"}}, 422),
+    ],
+)
+def test_kinds_of_crds_are_checked(python, change, code):
+    body = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "posters"},
+        "spec": change,
+    }
+    place = ("serving.kserve.io", "v1beta1", "films", "inferenceservices")
+    objects = client.CustomObjectsApi(python)
+    try:
+        objects.create_namespaced_custom_object(*place, body, field_validation="Strict")
+        answered = 201
+    except ApiException as error:
+        answered = error.status
+    assert answered == code
+
+
+def test_roles_are_evaluated(api, tool):
+    api.put(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": {"name": "r", "namespace": "films"},
+            "rules": [{"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get"]}],
+        }
+    )
+    api.put(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "r", "namespace": "films"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"},
+            "subjects": [{"kind": "ServiceAccount", "name": "steps", "namespace": "films"}],
+        }
+    )
+    who = ("--as", "system:serviceaccount:films:steps")
+    may = ("auth", "can-i", "get", "pods", "--subresource=log", *who)
+    assert tool("kubectl", *may) == "yes\n"
+    tool("kubectl", "auth", "can-i", "delete", "pods", *who, code=1)
+    assert "cannot list" in tool("kubectl", "get", "pods", *who, code=1)
+    api.refuse.add(("get", "pods/log"))
+    tool("kubectl", *may, code=1)
+
+
+def test_a_log_is_followed_to_its_end(api, python):
+    core = client.CoreV1Api(python)
+    api.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "p", "namespace": "films"},
+            "spec": {"containers": [{"name": "c", "image": "i:1"}]},
+        }
+    )
+    api.logs[("films", "p")] = ["one"]
+    lines = core.read_namespaced_pod_log("p", "films", follow=True, _preload_content=False).stream()
+    assert next(lines) == b"one\n"
+    api.logs[("films", "p")].append("two")
+    assert next(lines) == b"two\n"
+    api.put(api.get("Pod", "p", "films") | {"status": {"phase": "Succeeded"}})
+    assert list(lines) == []
