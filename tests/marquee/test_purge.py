@@ -73,11 +73,9 @@ def sha256(poster):
     return hashlib.sha256(poster.data).hexdigest()
 
 
-@pytest.fixture(params=["disk", "bucket"])
+@pytest.fixture(params=["disk", "bucket", "s3_bucket"])
 def place(request, tmp_path):
-    if request.param == "bucket":
-        return request.getfixturevalue("bucket")
-    return str(tmp_path)
+    return str(tmp_path) if request.param == "disk" else request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -52,12 +52,18 @@ def real_hub(monkeypatch, tmp_path):
 
 
 @pytest.fixture(
-    params=["disk", "bucket", "hub", *["real hub"] * ("MARQUEE_TEST_HUB_URL" in os.environ)]
+    params=[
+        "disk",
+        "bucket",
+        "s3_bucket",
+        "hub",
+        *["real hub"] * ("MARQUEE_TEST_HUB_URL" in os.environ),
+    ]
 )
 def registry(request, tmp_path):
     match request.param:
-        case "bucket":
-            return open_registry(request.getfixturevalue("bucket") + "/registry")
+        case "bucket" | "s3_bucket" as kind:
+            return open_registry(request.getfixturevalue(kind) + "/registry")
         case "hub":
             return open_registry(request.getfixturevalue("hub").url)
         case "real hub":

@@ -10,11 +10,11 @@ from marquee.samples import forget_samples, keep_sample, recent_samples
 NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 
 
-@pytest.fixture(params=["disk", "bucket"])
+@pytest.fixture(params=["disk", "bucket", "s3_bucket"])
 def place(request, tmp_path):
-    if request.param == "bucket":
-        return request.getfixturevalue("bucket") + "/samples"
-    return str(tmp_path / "samples")
+    if request.param == "disk":
+        return str(tmp_path / "samples")
+    return request.getfixturevalue(request.param) + "/samples"
 
 
 def test_the_latest_come_first_and_each_once(place):

@@ -1,16 +1,22 @@
 """One contract for files on a disk and objects in a bucket."""
 
+import os
 import socket
 
+import fsspec
 import pytest
+from aiohttp import web
+from flaky import FlakyProxy
 
 from marquee import storage
-from marquee.errors import UsageError
+from marquee.errors import InfrastructureError, UsageError, explain
 
 
-@pytest.fixture(params=["disk", "bucket"])
+@pytest.fixture(params=["disk", "bucket", "s3_bucket"])
 def place(request, tmp_path):
-    return request.getfixturevalue("bucket") + "/a" if request.param == "bucket" else str(tmp_path)
+    if request.param == "disk":
+        return str(tmp_path)
+    return request.getfixturevalue(request.param) + "/a"
 
 
 def test_what_is_written_is_read_whole_and_by_range(place):
@@ -19,6 +25,7 @@ def test_what_is_written_is_read_whole_and_by_range(place):
     storage.write_bytes(uri, b"0123456789")
     assert storage.read_bytes(uri) == b"0123456789"
     assert storage.read_bytes(uri, 2, 5) == b"234"
+    assert storage.read_bytes(uri, 4, 4) == b""
     with storage.open_binary(uri) as stream:
         stream.seek(7)
         assert stream.read() == b"789"
@@ -63,6 +70,112 @@ def test_a_document_is_not_replaced_behind_another_writers_back(place):
     assert storage.read_bytes(uri) == b"two"
 
 
+def test_a_document_that_was_removed_is_not_replaced(place):
+    uri = storage.join(place, "list.json")
+    storage.replace_versioned(uri, b"one", storage.read_versioned(uri)[1])
+    _, token = storage.read_versioned(uri)
+    storage.remove(uri)
+    with pytest.raises(storage.Conflict, match="replaced by another writer"):
+        storage.replace_versioned(uri, b"two", token)
+    assert not storage.exists(uri)
+
+
+def test_an_update_begins_again_on_top_of_another_writers(place):
+    uri, seen = storage.join(place, "list.json"), []
+
+    def append(data):
+        seen.append(data)
+        if len(seen) == 1:
+            storage.update(uri, lambda _: b"theirs")
+        return (data or b"") + b"+ours"
+
+    storage.update(uri, append)
+    assert (seen, storage.read_bytes(uri)) == ([None, b"theirs"], b"theirs+ours")
+
+
+class LostAnswers(FlakyProxy):
+    """Before a bucket: the first write is done, and answered 503."""
+
+    async def _pass(self, request):
+        answer = await super()._pass(request)
+        if request.method in ("POST", "PUT") and not self.refused:
+            self.refused += 1
+            return web.Response(status=503, text="try again")
+        return answer
+
+
+@pytest.mark.parametrize("kind", ["bucket", "s3_bucket"])
+def test_a_write_whose_answer_was_lost_is_no_conflict(kind, request, monkeypatch):
+    uri = request.getfixturevalue(kind) + "/list.json"
+    variable = "STORAGE_EMULATOR_HOST" if kind == "bucket" else "AWS_ENDPOINT_URL"
+    with LostAnswers(os.environ[variable]) as proxy:
+        monkeypatch.setenv(variable, proxy.url)
+        storage._s3_client.cache_clear()
+        storage.replace_versioned(uri, b"one", storage.read_versioned(uri)[1])
+        assert proxy.refused
+        assert storage.read_versioned(uri)[0] == b"one"
+
+
+class Careless(FlakyProxy):
+    """Before a bucket: knows no conditional writes."""
+
+    async def _pass(self, request):
+        self._calls = 0
+        for name in ("If-Match", "If-None-Match"):
+            request = request.clone(headers={k: v for k, v in request.headers.items() if k != name})
+        return await super()._pass(request)
+
+
+def test_storage_that_overwrites_is_found_out(s3_bucket, monkeypatch):
+    assert storage.is_guarded(s3_bucket)
+    with Careless(os.environ["AWS_ENDPOINT_URL"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        storage._s3_client.cache_clear()
+        assert not storage.is_guarded(s3_bucket)
+    assert storage.list_files(s3_bucket) == []
+
+
+def test_other_places_are_guarded(place):
+    assert storage.is_guarded(place)
+
+
+@pytest.mark.parametrize("kind", ["bucket", "s3_bucket"])
+def test_what_others_write_is_seen(kind, request):
+    place = request.getfixturevalue(kind)
+    assert storage.list_files(place) == []
+    for number in (1, 2):
+        uri = f"{place}/x/{number}"
+        # By another client than the one that lists, as another process would.
+        storage.replace_versioned(uri, b"new", storage.read_versioned(uri)[1])
+        assert storage.exists(uri)
+        assert storage.list_files(place) == ["x/1", "x/2"][:number]
+
+
+@pytest.mark.parametrize(
+    ("environment", "uri", "said"),
+    [
+        ({}, "s3://no-such-bucket/a", "bucket does not exist"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "s3://b/a", "127.0.0.1:9"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "s3://b/a", "credentials"),
+    ],
+    ids=["no bucket", "no server", "no credentials"],
+)
+@pytest.mark.parametrize("write", [storage.write_bytes, storage.replace_versioned])
+def test_what_s3_refuses_is_explained(environment, uri, said, write, s3_bucket, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    storage._s3_client.cache_clear()
+    with pytest.raises(Exception) as refused:
+        write(uri, b"x", *([""] if write is storage.replace_versioned else []))
+    error = explain(refused.value)
+    assert isinstance(error, InfrastructureError)
+    assert said in error.message
+    assert "AWS_ENDPOINT_URL" in error.remedy
+
+
 def test_a_folder_is_published_whole_and_stays(place):
     def publish(text):
         with storage.scratch_folder(place) as scratch:
@@ -95,11 +208,12 @@ def test_scratch_of_a_killed_process_is_removed(tmp_path):
         assert elsewhere.exists()
 
 
-def test_the_file_that_proves_completeness_comes_last(bucket, tmp_path, monkeypatch):
-    import gcsfs
-
+@pytest.mark.parametrize("kind", ["bucket", "s3_bucket"])
+def test_the_file_that_proves_completeness_comes_last(kind, request, tmp_path, monkeypatch):
+    bucket = request.getfixturevalue(kind)
     uploaded = []
-    put = gcsfs.GCSFileSystem.put_file
+    clients = fsspec.get_filesystem_class(bucket.partition(":")[0])
+    put = clients.put_file
 
     def put_two(self, local, remote, **options):
         if len(uploaded) == 2:
@@ -107,7 +221,8 @@ def test_the_file_that_proves_completeness_comes_last(bucket, tmp_path, monkeypa
         uploaded.append(remote.rpartition("/")[2])
         return put(self, local, remote, **options)
 
-    monkeypatch.setattr(gcsfs.GCSFileSystem, "put_file", put_two)
+    monkeypatch.setattr(clients, "put_file", put_two)
+    clients.clear_instance_cache()
     folder = tmp_path / "bundle"
     folder.mkdir()
     for name in ("SHA256SUMS", "bundle.json", "model.onnx", "weights.safetensors"):

@@ -220,7 +220,9 @@ def test_the_last_verdict_and_all_messages_are_shown(world, tmp_path):
     assert show([], str(tmp_path / "page"), str(tmp_path / "message")).startswith("No window")
 
 
-def test_all_of_it_may_be_in_a_bucket(world, bucket):
+@pytest.mark.parametrize("kind", ["bucket", "s3_bucket"])
+def test_all_of_it_may_be_in_a_bucket(world, kind, request):
+    bucket = request.getfixturevalue(kind)
     world.records, world.out = f"{bucket}/records", f"{bucket}/monitoring/drift"
     world.predict(0, count=400)
     storage.write_text(f"{bucket}/genres.csv", (world.folder / "truth.csv").read_text())

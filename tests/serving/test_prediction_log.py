@@ -417,17 +417,21 @@ def test_delivering_twice_changes_nothing(away, open_log, tmp_path):
     assert written(away.uri) == [ids(0, 3)]
 
 
-def test_a_bucket(bucket):
+@pytest.mark.parametrize("kind", ["bucket", "s3_bucket"])
+def test_a_bucket(kind, request):
+    bucket = request.getfixturevalue(kind)
     with PredictionLog(f"{bucket}/records", rows=4) as log:
         log.put(records(10))
     assert written(f"{bucket}/records") == [ids(0, 4), ids(4, 8), ids(8, 10)]
 
 
-def test_a_bucket_on_a_bad_day(flaky_bucket):
-    with PredictionLog(f"{flaky_bucket}/records", rows=1) as log:
+@pytest.mark.parametrize("kind", ["flaky_bucket", "flaky_s3_bucket"])
+def test_a_bucket_on_a_bad_day(kind, request):
+    bucket = request.getfixturevalue(kind)
+    with PredictionLog(f"{bucket}/records", rows=1) as log:
         log.put(records(12))
         until(lambda: log.written == 12)
-    assert written(f"{flaky_bucket}/records") == [[name] for name in ids(0, 12)]
+    assert written(f"{bucket}/records") == [[name] for name in ids(0, 12)]
 
 
 class Outage(FlakyProxy):

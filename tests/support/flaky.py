@@ -61,6 +61,8 @@ class FlakyProxy:
             kept = {
                 k: v.replace(self._upstream, self.url)
                 for k, v in answer.headers.items()
-                if k.lower() not in ("transfer-encoding", "content-length", "connection")
+                if k.lower() not in ("transfer-encoding", "connection")
+                # Of an answer to HEAD it is all that tells the size.
+                and (k.lower() != "content-length" or request.method == "HEAD")
             }
             return web.Response(status=answer.status, body=await answer.read(), headers=kept)

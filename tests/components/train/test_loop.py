@@ -470,8 +470,9 @@ def test_processes_that_go_on_from_different_checkpoints_are_refused(order, monk
         train(order("b"), Settings(train=STUDY))
 
 
-def test_checkpoints_live_in_buckets_too(bucket):
-    kept = Checkpoints(f"{bucket}/checkpoints", {}, "0-head", keep=1)
+@pytest.mark.parametrize("kind", ["bucket", "s3_bucket"])
+def test_checkpoints_live_in_buckets_too(kind, request):
+    kept = Checkpoints(f"{request.getfixturevalue(kind)}/checkpoints", {}, "0-head", keep=1)
     for epoch in (1, 2, 10):
         kept.save(epoch, 0, {"epoch": epoch})
         assert kept.newest().state == {"epoch": epoch}
