@@ -118,7 +118,7 @@ imagePullSecrets:
 {{/* A pod of ours that is not KServe's or Trainer's, but for its containers. Wants `account`, `api` where the
 pod asks the API server, and `volumes` (YAML) for more of them. */}}
 {{- define "marquee.pod" -}}
-serviceAccountName: marquee-{{ .account }}
+serviceAccountName: {{ .account }}
 automountServiceAccountToken: {{ .api | default false }}
 enableServiceLinks: false
 securityContext:
