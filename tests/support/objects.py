@@ -1,11 +1,14 @@
 """Kubernetes objects as plain documents: what strict schemas say to them, and their pods."""
 
+import json
 import re
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import crds
 import kubernetes_validate
+from jsonschema import Draft202012Validator
 
 VERSIONS = ("1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
 """The versions of Kubernetes that the chart is for: `kubeVersion` in Chart.yaml, and newer."""
@@ -30,14 +33,41 @@ def name_of(document):
 
 def problem_of(document):
     """Say what strict schemas refuse in an object, in any of `VERSIONS`; nothing if it is valid."""
+    return _problem_of(json.dumps(document, sort_keys=True))
+
+
+@cache
+def _problem_of(text):
+    document = json.loads(text)
     if crds.has_schema(document):
         return crds.problem_of(document)
     for version in VERSIONS:
-        try:
-            kubernetes_validate.validate(document, version, strict=True)
-        except kubernetes_validate.ValidationError as error:
+        errors = _built_in(version, document["apiVersion"], document["kind"]).iter_errors(document)
+        for error in errors:
             return f"{'.'.join(map(str, error.path))}: {error.message[:200]} (Kubernetes {version})"
     return ""
+
+
+@cache
+def _built_in(version, api_version, kind):
+    """Give the validator of a kind that a version of Kubernetes has built in.
+
+    `kubernetes_validate.validate` reads two megabytes of schemas for each object.
+    """
+    for name, schema in _definitions(version).items():
+        for each in schema.get("x-kubernetes-group-version-kind", ()):
+            group = f"{each['group']}/{each['version']}".lstrip("/")
+            if (group, each["kind"]) == (api_version, kind):
+                root = {"$ref": f"#/$defs/{name}", "$defs": _definitions(version)}
+                return Draft202012Validator(root)
+    raise KeyError(f"Kubernetes {version} has no {kind} of {api_version}")
+
+
+@cache
+def _definitions(version):
+    folder = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
+    file = folder / f"v{version}.0-local-strict/_definitions.json"
+    return json.loads(file.read_text())["$defs"]
 
 
 @dataclass(frozen=True)
@@ -49,12 +79,14 @@ class Pod:
         labels: Labels that are known beforehand.
         spec: Its PodSpec.
         declared: The metadata that the object gives its pods.
+        joined: Ports of containers that others put into it.
     """
 
     owner: str
     labels: dict
     spec: dict
     declared: dict
+    joined: tuple = ()
 
 
 def pods_of(objects):
@@ -86,6 +118,8 @@ _ANY = {
     "spec": {"predictor": {"automountServiceAccountToken": False}},
 }
 """What a runtime has to do without, if nobody has made an InferenceService yet."""
+_QUEUE = (8012, 8013, 8022, 9090, 9091)
+"""Ports of Knative's proxy, through which a pod is asked."""
 _PREDICTOR = ("securityContext", "serviceAccountName", "automountServiceAccountToken", "volumes")
 
 
@@ -102,7 +136,8 @@ def _served(runtime, service):
         "component": "predictor",
     }
     declared = {"labels": spec.get("labels", {}), "annotations": spec.get("annotations", {})}
-    return Pod(name_of(runtime), labels, joined, declared)
+    mode = metadata.get("annotations", {}).get("serving.kserve.io/deploymentMode")
+    return Pod(name_of(runtime), labels, joined, declared, _QUEUE if mode == "Knative" else ())
 
 
 def containers_of(spec):

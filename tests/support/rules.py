@@ -34,6 +34,7 @@ SECRETS = {
     "marquee-tmdb": {"read-access-token"},
     "marquee-webhook": {"url"},
     "marquee-kfp": {"token"},
+    "marquee-reports": {"secret"},
     "marquee-storage": {
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
@@ -243,7 +244,7 @@ def selectors(objects):
         found = [pod for pod in pods if _matches(wanted, pod.labels)]
         if not found and wanted:
             yield f"{name_of(each)}: selects no pod by {wanted}"
-        known = {port for pod in found for port in _ports(pod.spec)}
+        known = {port for pod in found for port in (*_ports(pod.spec), *pod.joined)}
         for port in ports if found else ():
             if port not in known:
                 yield f"{name_of(each)}: no pod that it selects has port {port}, only {known}"

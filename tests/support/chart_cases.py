@@ -1,0 +1,123 @@
+"""Values that a chart is rendered with: what people choose, and both ends of it."""
+
+PLACES = {
+    "models": "gs://films/models",
+    "registry": "gs://films/registry",
+    "records": "gs://films/records",
+    "monitoring": "gs://films/monitoring",
+}
+BUNDLE = "gs://films/models/custom-cnn/0f3a"
+SERVED = {"storage": PLACES, "inferenceService": {"storageUri": BUNDLE}}
+PROMETHEUS = {
+    "operator": True,
+    "address": "http://prometheus.monitoring.svc.cluster.local:9090",
+    "labels": {"release": "prometheus"},
+    "dashboards": {"enabled": True},
+}
+SCHEDULES = [
+    {
+        "name": "daily",
+        "pipeline": "marquee-monitoring",
+        "cron": "0 15 0 * * *",
+        "parameters": {"run_uri": PLACES["monitoring"], "records_uri": PLACES["records"]},
+    },
+    {"name": "often", "pipeline": "marquee-monitoring", "every": "24h", "catchup": False},
+]
+KEY = "-----BEGIN PUBLIC KEY-----\nMCowBQ==\n-----END PUBLIC KEY-----\n"
+REPORTS = {"enabled": True, "secret": "marquee-reports"}
+EVERYTHING = {
+    **SERVED,
+    "storage": {**PLACES, "pvc": {"enabled": True}, "secret": {"name": "marquee-storage"}},
+    "images": {"prefix": "registry.example:5000/films/marquee", "pullSecrets": ["registry"]},
+    "serviceAccounts": {
+        name: {"annotations": {"iam.gke.io/gcp-service-account": f"{name}@films.example"}}
+        for name in ("serving", "training", "monitoring")
+    },
+    "pipelines": {"serviceAccounts": ["pipeline-runner", "default-editor"], "namespace": "films"},
+    "schedules": SCHEDULES,
+    "serving": {
+        "requireSignature": True,
+        "trustedKeys": {"alice.pem": KEY},
+        "samples": {"uri": "gs://films/samples"},
+        "extraArgs": ["--url-host", "images.example.org"],
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"}],
+        "nodeSelector": {"pool": "serving"},
+        "tolerations": [{"key": "pool", "operator": "Exists", "effect": "NoSchedule"}],
+    },
+    "receiver": {"enabled": True},
+    "training": {
+        "nodeSelector": {"pool": "training"},
+        "gpu": {"nodeSelector": {"pool": "gpu"}},
+        "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
+    },
+    "reports": {**REPORTS, "route": {"kind": "virtualService", "host": "reports.films.example"}},
+    "prometheus": PROMETHEUS,
+    "tracing": {"endpoint": "http://otel-collector.observability.svc.cluster.local:4318"},
+    "istio": {"enabled": True},
+    "networkPolicies": {"clientNamespaces": ["web"]},
+}
+NOTHING = {
+    "serving": {"enabled": False},
+    "inferenceService": {"enabled": False},
+    "training": {"enabled": False},
+    "exporter": {"enabled": False},
+    "networkPolicies": {"enabled": False},
+    "tests": {"enabled": False},
+}
+KEDA = {**SERVED["inferenceService"], "autoscaling": {"class": "keda"}}
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+CASES = {
+    "defaults": {},
+    "served": SERVED,
+    "without-hooks": {**EVERYTHING, "helmHooks": False},
+    "knative": {**SERVED, "kserve": {"mode": "Knative"}},
+    "knative-to-zero": {
+        **SERVED,
+        "kserve": {"mode": "Knative"},
+        "inferenceService": {
+            **SERVED["inferenceService"],
+            "minReplicas": 0,
+            "containerConcurrency": 8,
+            "autoscaling": {"metric": "rps", "target": 20},
+        },
+    },
+    "everything-on-knative": {**EVERYTHING, "kserve": {"mode": "Knative"}},
+    "keda": {**SERVED, "inferenceService": KEDA, "prometheus": PROMETHEUS},
+    "no-autoscaling": {
+        **SERVED,
+        "inferenceService": {**SERVED["inferenceService"], "autoscaling": {"class": "none"}},
+    },
+    "prometheus": {**SERVED, "prometheus": PROMETHEUS},
+    "istio": {**SERVED, "istio": {"enabled": True}, "reports": REPORTS},
+    "volume": {
+        "storage": {"pvc": {"enabled": True, "storageClass": "nfs", "accessMode": "ReadWriteMany"}},
+        "inferenceService": {"storageUri": "pvc://marquee-storage/models/0f3a"},
+    },
+    "secret-of-s3": {
+        **SERVED,
+        "storage": {"models": "s3://films/models", "secret": {"name": "marquee-storage"}},
+    },
+    "secret-of-gcs": {
+        **SERVED,
+        "storage": {**PLACES, "secret": {"name": "marquee-storage", "kind": "gcs"}},
+    },
+    "gateway-api": {
+        **SERVED,
+        "reports": {
+            **REPORTS,
+            "route": {"kind": "httpRoute", "host": "reports.films.example", "gateway": "web"},
+        },
+    },
+    "digests": {
+        **SERVED,
+        "images": {name: {"digest": DIGEST} for name in ("serving", "train", "monitoring")},
+    },
+    "a-profile-of-kubeflow": {
+        **SERVED,
+        "pipelines": {"serviceAccounts": ["default-editor"], "namespace": "films"},
+        "schedules": SCHEDULES,
+    },
+    "anonymous": {**SERVED, "serving": {"access": "anonymous"}},
+    "everything": EVERYTHING,
+    "nothing": NOTHING,
+}
