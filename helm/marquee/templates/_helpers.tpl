@@ -25,10 +25,11 @@ app.kubernetes.io/component: {{ . }}
 {{- define "marquee.image" -}}
 {{- $images := .root.Values.images -}}
 {{- $name := printf "%s-%s" $images.prefix .image -}}
-{{- with (index $images .image).digest -}}
-{{ $name }}@{{ . }}
+{{- $own := index $images .image -}}
+{{- if $own.digest -}}
+{{ $name }}@{{ $own.digest }}
 {{- else -}}
-{{ $name }}:{{ $images.tag | default .root.Chart.AppVersion }}
+{{ $name }}:{{ $own.tag | default $images.tag | default .root.Chart.AppVersion }}
 {{- end -}}
 {{- end }}
 
