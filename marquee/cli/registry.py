@@ -101,6 +101,19 @@ def readmit(
 
 
 @app.command()
+def copy(
+    source: str = typer.Argument(..., metavar="SOURCE", help="The registry that it is in."),
+    version: str = typer.Argument(..., metavar="DIGEST", help="A champion's whole digest."),
+    target: str = typer.Argument(..., metavar="TARGET", help="The registry that it goes to."),
+) -> None:
+    """Copy a champion to the registry of another environment, where it is a candidate."""
+    from marquee.registry import copy, open_registry
+
+    entry = copy(open_registry(source), version, open_registry(target))
+    typer.echo(f"{entry.version} is a {entry.stage} in {target}")
+
+
+@app.command()
 def verify(registry: str = _REGISTRY, version: str = _VERSION) -> None:
     """Verify a version's sums and signature."""
     from marquee import signing

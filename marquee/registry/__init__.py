@@ -183,6 +183,49 @@ def open_bundle(entry: ModelVersion) -> Bundle:
     return bundle
 
 
+def copy(source: ModelRegistry, version: str, target: ModelRegistry) -> ModelVersion:
+    """Copy a champion into another registry, as a candidate, with what is known of it.
+
+    So a model goes from one environment to the next: the very files, by their digest. It is signed
+    anew, by who copies it. The same again only brings marks and purged posters up to date.
+
+    Args:
+        source: Where it is the champion.
+        version: Its whole digest.
+        target: Where it goes.
+
+    Returns:
+        The version in the target.
+
+    Raises:
+        UsageError: The digest is not whole, or the version is not a champion.
+        Untrusted: Nobody who is trusted vouches for it.
+        DataError: It was deleted or is damaged, or was deleted from the target.
+    """
+    from marquee.registry.store import kept_evaluation
+
+    entry = source.get(version)
+    if entry.version != version:
+        raise UsageError(
+            f"{version!r} is not a whole digest: what goes to another registry is named in full",
+            remedy=f"if {entry.version} is meant, say so",
+        )
+    if entry.stage is not Stage.CHAMPION:
+        raise UsageError(
+            f"version {version[:12]} is {entry.stage} in {source.uri}, not the champion",
+            remedy="roll it out there first",
+        )
+    open_bundle(entry)
+    if version not in [item.version for item in target.versions()]:
+        target.register(entry.uri, kept_evaluation(entry.uri))
+        reason = f"copied from {source.uri}, where it is the champion"
+        target.move(version, Stage.CANDIDATE, reason)
+    for mark in entry.marks:
+        target.mark(version, mark.kind, mark.reason, mark.posters)
+    target.add_tombstones(source.tombstones())
+    return target.get(version)
+
+
 def find(versions: Collection[str], version: str, where: str) -> str:
     """Find a version by its digest, or the first digits of it.
 

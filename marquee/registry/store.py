@@ -21,6 +21,29 @@ TOMBSTONES_SCHEMA_VERSION = 1
 TOMBSTONES_FILE = "tombstones.json"
 
 
+def kept_evaluation(bundle_uri: str) -> dict[str, Any]:
+    """Read the test metrics that a registry keeps of one of its bundles.
+
+    Args:
+        bundle_uri: Where the registry says that the bundle lies.
+
+    Returns:
+        The content of its `evaluation.json`.
+
+    Raises:
+        DataError: It is not there.
+    """
+    place, _, version = bundle_uri.rpartition("/versions/")
+    uri = storage.join(place, "evaluations", f"{version}.json")
+    try:
+        return parse_json(storage.read_text(uri), uri)
+    except FileNotFoundError:
+        raise DataError(
+            f"the registry keeps no test metrics of version {version[:12]}: {uri} is missing",
+            remedy="register it again with its evaluation.json",
+        ) from None
+
+
 class BundleStore:
     """Bundles of a registry.
 
