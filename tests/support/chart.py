@@ -27,16 +27,17 @@ def run_tool(name, *arguments, folder="helm", stdin=None, environment=None):
 
 
 @cache
-def _template(values, namespace):
+def _template(values, namespace, chart):
     options = ("--namespace", namespace, "--values", "-")
-    code, out, said = run_tool("helm", "template", "marquee", CHART, *options, stdin=values)
+    code, out, said = run_tool("helm", "template", "marquee", chart, *options, stdin=values)
     assert code == 0, said
     return out
 
 
-def render(values, namespace=NAMESPACE):
+def render(values, namespace=NAMESPACE, chart=CHART):
     """Give the objects that the chart makes of values, hooks among them."""
-    return [each for each in yaml.safe_load_all(_template(json.dumps(values), namespace)) if each]
+    out = _template(json.dumps(values), namespace, chart)
+    return [each for each in yaml.safe_load_all(out) if each]
 
 
 @cache

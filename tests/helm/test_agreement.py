@@ -1,0 +1,134 @@
+"""The chart's objects are what the rest of the project reads, runs and watches."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+from chart import CHART, render
+from chart_cases import CASES, EVERYTHING, PROMETHEUS
+from helpers import ROOT
+from objects import containers_of, pods_of
+from rules import SECRETS
+
+from marquee import __version__
+from pipelines.steps import POLICIES
+
+PACKAGES = sorted((ROOT / "pipelines/compiled").glob("*.yaml"))
+
+
+def everything(kind):
+    return {each["metadata"]["name"]: each for each in render(EVERYTHING) if each["kind"] == kind}
+
+
+def executors(package):
+    """Give what the tasks of a compiled pipeline ask Kubernetes for."""
+    for document in yaml.safe_load_all(package.read_text()):
+        kubernetes = document.get("platforms", {}).get("kubernetes", {})
+        yield from kubernetes.get("deploymentSpec", {}).get("executors", {}).values()
+
+
+def taken(package, field, name, key):
+    """Give names and keys of what a package's tasks take their variables from."""
+    for executor in executors(package):
+        for source in executor.get(field, ()):
+            yield from ((source[name], each[key]) for each in source["keyToEnv"])
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.stem)
+def test_what_steps_take_from_the_namespace_is_what_the_chart_makes_or_asks_for(package):
+    maps = everything("ConfigMap")
+    for name, key in taken(package, "configMapAsEnv", "configMapName", "configMapKey"):
+        assert key in maps[name]["data"], f"{package.name} reads {key} of {name}"
+    for name, key in taken(package, "secretAsEnv", "secretName", "secretKey"):
+        assert key in SECRETS[name], f"{package.name} reads {key} of {name}"
+    claims = everything("PersistentVolumeClaim")
+    for executor in executors(package):
+        for mount in executor.get("pvcMount", ()):
+            assert mount["constant"] in claims
+
+
+def test_packages_take_something():
+    """Otherwise the test above would look in the wrong places."""
+    found = [
+        pair
+        for package in PACKAGES
+        for pair in taken(package, "configMapAsEnv", "configMapName", "configMapKey")
+    ]
+    assert ("marquee", "records") in found
+
+
+def test_images_are_those_that_steps_run_in():
+    found = {
+        container["image"]
+        for pod in pods_of(render({}) + render(CASES["served"]))
+        for container in containers_of(pod.spec)
+    }
+    known = {f"marquee-{policy.image}:{__version__}" for policy in POLICIES.values()}
+    assert found == known - {f"marquee-data:{__version__}"} | {f"marquee-serving:{__version__}"}
+
+
+def test_the_chart_is_of_marquee_s_version():
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == __version__
+
+
+def test_rules_are_those_of_monitoring():
+    made = everything("PrometheusRule")
+    sources = [yaml.safe_load(path.read_text()) for path in ROOT.glob("monitoring/alerts/*.yaml")]
+    assert {name: each["spec"] for name, each in made.items()} == {
+        each["metadata"]["name"]: each["spec"] for each in sources
+    }
+
+
+def test_dashboards_are_those_of_monitoring():
+    made = [each["data"] for name, each in everything("ConfigMap").items() if "dashboard" in name]
+    texts = {key: json.loads(text) for data in made for key, text in data.items()}
+    assert texts == {
+        f"marquee-{path.name}": json.loads(path.read_text())
+        for path in ROOT.glob("monitoring/dashboards/*.json")
+    }
+
+
+def test_links_go_where_people_read_the_docs():
+    values = {"docsUrl": "https://wiki.films.example/marquee", **PROMETHEUS}
+    objects = render({"prometheus": values})
+    said = json.dumps([each for each in objects if each["kind"] in ("PrometheusRule", "ConfigMap")])
+    assert "wiki.films.example/marquee/runbooks/" in said
+    assert "marquee.example/docs" not in said
+
+
+def test_another_version_selects_the_same_pods(tmp_path):
+    """Selectors cannot be changed, and a selector with a version would lose its pods."""
+    newer = tmp_path / "marquee"
+    shutil.copytree(CHART, newer)
+    about = (newer / "Chart.yaml").read_text()
+    (newer / "Chart.yaml").write_text(about.replace(__version__, "9.9.9"))
+    now, then = (selecting(render(EVERYTHING, chart=chart)) for chart in (CHART, newer))
+    assert now == then
+    assert {"Deployment", "Service", "PodMonitor", "NetworkPolicy"} <= {kind for kind, _ in now}
+
+
+def selecting(objects):
+    found = {}
+    for each in objects:
+        spec = each.get("spec", {})
+        selectors = [spec[name] for name in ("selector", "podSelector") if name in spec]
+        if selectors:
+            found[each["kind"], each["metadata"]["name"]] = selectors
+    return found
+
+
+def test_a_server_is_not_restarted_by_an_upgrade_that_changes_nothing_of_it(tmp_path):
+    """What a runtime gives its pods has no version but the image's."""
+    newer = tmp_path / "marquee"
+    shutil.copytree(CHART, newer)
+    about = (newer / "Chart.yaml").read_text()
+    (newer / "Chart.yaml").write_text(about.replace(__version__, "9.9.9"))
+    values = {**EVERYTHING, "images": {**EVERYTHING["images"], "tag": __version__}}
+    now, then = (runtime(render(values, chart=chart)) for chart in (CHART, newer))
+    assert now == then
+
+
+def runtime(objects):
+    return next(each["spec"] for each in objects if each["kind"] == "ServingRuntime")
