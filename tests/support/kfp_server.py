@@ -50,6 +50,7 @@ class KfpServer(ThreadingHTTPServer):
         writes: Those of them that wrote something.
         firing: After each write, how many schedules fire, and how many there are.
         page: Whether it answers with a login page.
+        multi_user: Whether it says that it has several users.
     """
 
     daemon_threads = True
@@ -64,6 +65,7 @@ class KfpServer(ThreadingHTTPServer):
         self.lock = threading.RLock()
         self.kinds: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _MODELS}
         self.token, self.refusals, self.page = "", list[int](), False
+        self.multi_user = False
         self.fail_after: int | None = None
         self.asked, self.writes = list[str](), list[str]()
         self.firing = list[tuple[int, int]]()
@@ -152,6 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self, words: list[str], query: dict[str, str], _: bytes) -> dict[str, Any]:
         kinds = self.server.kinds
         match words:
+            case ["healthz"]:
+                said = {"multi_user": self.server.multi_user, "pipeline_store": "database"}
+                return _checked("V2beta1GetHealthzResponse", said)
             case ["pipelines" | "experiments" as kind]:
                 inside = [
                     item

@@ -33,7 +33,7 @@ import kubernetes_protobuf
 import yaml
 from crds import Loader, fill
 from kubernetes_rbac import ADMIN, ANONYMOUS, Rbac, User, service_account
-from kubernetes_schemas import VERSION, Resource, built_in, crds_in, of_crd
+from kubernetes_schemas import VERSION, Resource, built_in, crds_in, of_crd, whole
 
 ALL_CRDS = (
     *("gateway-api", "istio", "jobset", "katib", "keda", "kfp", "knative-serving", "kserve"),
@@ -131,8 +131,10 @@ class KubernetesApi(ThreadingHTTPServer):
         Args:
             folder: Where.
             namespace: The context's.
-            user: Whom to impersonate; the administrator without it.
+            user: Who asks, such as system:serviceaccount:films:x; the administrator without it.
         """
+        if user:
+            self.users[user] = service_account(user) or User(user)
         path = folder / "kubeconfig"
         cluster = {"server": self.url}
         cluster |= {"certificate-authority": str(self.pem)} if self.pem else {}
@@ -140,7 +142,8 @@ class KubernetesApi(ThreadingHTTPServer):
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "c", "cluster": cluster}],
-            "users": [{"name": "u", "user": {"as": user} if user else {}}],
+            # kubectl sends no token without TLS, and the Python client does not impersonate.
+            "users": [{"name": "u", "user": {"as": user, "token": user} if user else {}}],
             "contexts": [
                 {"name": "x", "context": {"cluster": "c", "user": "u", "namespace": namespace}}
             ],
@@ -183,6 +186,18 @@ class KubernetesApi(ThreadingHTTPServer):
         resource = self.resource(kind)
         with self.changed:
             self.delete(resource, self.find(resource, namespace, name))
+
+    @contextmanager
+    def undone(self):
+        """Undo afterwards what happens meanwhile, so that many tests can share a server."""
+        names = ("objects", "resources", "controllers", "refuse", "fail", "conflicts", "users")
+        before = {name: _copy(getattr(self, name)) for name in (*names, "logs", "services")}
+        try:
+            yield self
+        finally:
+            with self.changed:
+                vars(self).update(before)
+                self.forget()
 
     def resource(self, kind):
         """Find a kind by its name, or by `kind.group` where several groups have one."""
@@ -301,6 +316,7 @@ class KubernetesApi(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # each answer would wait 40 ms for its header's receipt
 
     def log_message(self, *arguments):
         pass
@@ -374,6 +390,10 @@ class _Handler(BaseHTTPRequestHandler):
             case [plural, *more]:
                 namespace = ""
         content = self.headers.get("Content-Type", "")
+        if (group, plural) == ("authentication.k8s.io", "selfsubjectreviews"):
+            about = {"username": self.user.name, "groups": list(self.user.groups)}
+            self._send(201, _read(body, content) | {"status": {"userInfo": about}})
+            return
         if group == _AUTHORIZATION and plural in REVIEWS:
             self._send(201, self._review(plural, namespace, _read(body, content)))
             return
@@ -691,6 +711,8 @@ class _Request:
 
     def shown(self, document):
         """Give an object in the version that was asked for."""
+        if self.resource.plural == "customresourcedefinitions":
+            document = whole(document)
         document = copy.deepcopy(document)
         return document | {"apiVersion": self.resource.api_version, "kind": self.resource.kind}
 
@@ -922,6 +944,13 @@ def _default_account(namespace):
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
 
 
+def _copy(value):
+    """Copy what holds objects; they themselves are never changed once they are stored."""
+    if isinstance(value, dict):
+        return {k: dict(v) if isinstance(v, dict) else _copy(v) for k, v in value.items()}
+    return copy.copy(value)
+
+
 def _place(document):
     return document["metadata"].get("namespace", ""), document["metadata"]["name"]
 
@@ -1046,7 +1075,21 @@ def _openapi(server, group):
     if not paths:
         raise _not_there()
     info = {"title": "Kubernetes", "version": f"v{VERSION}"}
-    return {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": {}}}
+    components = {"schemas": _schemas(server, prefix)}
+    return {"openapi": "3.0.0", "info": info, "paths": paths, "components": components}
+
+
+def _schemas(server, prefix):
+    """Give the schemas of CRDs' kinds; those of built-in kinds clients bring along."""
+    found = {}
+    for resource in server.resources.values():
+        if resource.crd is not None and _prefix(resource) == prefix:
+            kind = {"group": resource.group, "version": resource.version, "kind": resource.kind}
+            found[f"{resource.group}.{resource.version}.{resource.kind}"] = {
+                **resource.own_schema(),
+                "x-kubernetes-group-version-kind": [kind],
+            }
+    return found
 
 
 def _prefix(resource):

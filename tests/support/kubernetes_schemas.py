@@ -89,12 +89,17 @@ class Resource:
         return Node(root | {"$defs": definitions()})
 
     def _closed_schema(self):
-        if self.group in {group for group, _ in places()}:
+        if not _is_whole(self.crd):
             return schema(self.group, self.version, self.kind)
-        (found,) = (v for v in self.crd["spec"]["versions"] if v["name"] == self.version)
-        root = closed(found["schema"]["openAPIV3Schema"])
+        root = closed(self.own_schema())
         own = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
         return root | {"properties": own | root.get("properties", {})}
+
+    def own_schema(self):
+        """The schema as its CRD has it."""
+        versions = whole(self.crd)["spec"]["versions"]
+        (found,) = (version for version in versions if version["name"] == self.version)
+        return found["schema"]["openAPIV3Schema"]
 
     @cached_property
     def _validator(self):
@@ -200,17 +205,53 @@ def of_crd(crd):
 
 @cache
 def crds_in(folder):
-    """Read the CRDs in a folder below ../shared/crds, such as `kserve`; none without ../shared."""
+    """Read the CRDs in a folder below ../shared/crds, such as `kserve`; none without ../shared.
+
+    They come without their schemas, which take seconds to parse: see `whole`.
+    """
     found = []
     for path in sorted((FOLDER / folder).glob("**/*.yaml")):
         text = path.read_text()
         if "CustomResourceDefinition" in text:
             found += [
                 document
-                for document in yaml.load_all(text, Loader)
+                for document in yaml.load_all(_without_schemas(text), Loader)
                 if document and document.get("kind") == "CustomResourceDefinition"
             ]
     return tuple(found)
+
+
+def whole(crd):
+    """Give a CRD with its schemas."""
+    if _is_whole(crd):
+        return crd
+    spec = crd["spec"]
+    return {**crd, "spec": _spec(spec["group"], spec["names"]["kind"])}
+
+
+def _is_whole(crd):
+    return all("schema" in version for version in crd["spec"]["versions"])
+
+
+@cache
+def _spec(group, kind):
+    return yaml.load(places()[group, kind], Loader)["spec"]
+
+
+def _without_schemas(text):
+    kept, inside = [], None
+    for line in text.splitlines():
+        indent = len(line) - len(line.lstrip())
+        if inside is not None and (not line.strip() or indent > inside):
+            continue
+        inside = None
+        if line.strip() in ("schema:", "- schema:"):
+            inside = indent if line.strip() == "schema:" else indent + 2
+            if line.strip() == "schema:":
+                continue
+            line = line.replace("schema:", "x: 0")
+        kept.append(line)
+    return "\n".join(kept)
 
 
 @cache
