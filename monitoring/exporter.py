@@ -35,7 +35,7 @@ class DriftCollector(CachedCollector):
     """Reads the latest reports.
 
     Args:
-        out: The folder of all reports.
+        out: The folder of all reports, or of all monitoring runs.
     """
 
     def __init__(self, out: str) -> None:
@@ -44,19 +44,20 @@ class DriftCollector(CachedCollector):
 
     def read(self) -> list[Metric]:
         """Give what the latest report of each model says, and the latest one that knows truth."""
-        families = _families()
-        for document in latest_reports(self._out).values():
+        # Which of the two folders it is shows only once there is a report.
+        out, families = reports_folder(self._out), _families()
+        for document in latest_reports(out).values():
             _add(families, document)
-        for document in latest_reports(self._out, labelled=True).values():
+        for document in latest_reports(out, labelled=True).values():
             _add_truth(families, document)
-        return [*families.values(), *self._requests()]
+        return [*families.values(), *self._requests(out)]
 
-    def _requests(self) -> Iterator[Metric]:
+    def _requests(self, out: str) -> Iterator[Metric]:
         family = GaugeMetricFamily(
             "marquee_retraining_requests", "Requests to train again by status.", labels=["status"]
         )
         try:
-            requests = read_requests(self._out)
+            requests = read_requests(out)
         except DataError as error:
             logger.warning("requests to train cannot be read: %s", error)
             return
@@ -164,7 +165,7 @@ def exported(out: str, registry_uri: str = "") -> CollectorRegistry:
         registry_uri: The model registry; nothing is said of it without.
     """
     registry = CollectorRegistry()
-    registry.register(DriftCollector(reports_folder(out)))
+    registry.register(DriftCollector(out))
     if registry_uri:
         registry.register(RegistryCollector(registry_uri))
     # There whatever the reports hold: its absence tells that the exporter is gone.

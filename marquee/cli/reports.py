@@ -19,19 +19,19 @@ def serve(
     ),
     host: str = typer.Option("127.0.0.1", help="The address to listen on."),
     port: int = typer.Option(8000, min=1, max=65535, help="The port to listen on."),
+    wait: bool = typer.Option(False, "--wait", help="Begin before there is a first report."),
 ) -> None:
     """Open Evidently's UI with all windows, offline."""
     from marquee import storage
-    from monitoring.archive import WORKSPACE, reports_folder
+    from monitoring.evidently_ui import serve_workspace, workspace_of
 
-    workspace = storage.join(reports_folder(storage.absolute(out)), WORKSPACE)
-    if not storage.exists(workspace):
+    out = storage.absolute(out)
+    if not wait and not storage.exists(workspace_of(out)):
         raise UsageError(
-            f"{workspace} is not there", remedy="run `marquee drift` with this OUT first"
+            f"{workspace_of(out)} is not there",
+            remedy="run `marquee drift` with this OUT first, or give --wait",
         )
-    from monitoring.evidently_ui import serve_workspace
-
-    serve_workspace(workspace, host, port)
+    serve_workspace(out, host, port)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from marquee.processes import free_port
 from marquee.registry import Stage, open_registry
 from monitoring import registry_exporter
-from monitoring.exporter import exported
+from monitoring.exporter import DriftCollector, exported
 
 
 def finding(kind, what, effect, genre="", era="", state="drift", **more):
@@ -109,6 +109,19 @@ def test_the_latest_report_of_each_model_counts(out):
     assert found["marquee_drift_effect", ("kind", "input"), model, ("what", "brightness")] == 0.3
     assert found["marquee_drift_era_predictions", ("era", "silent"), model] == 60
     assert found["marquee_drift_window_end_timestamp_seconds", model] == 1793664000
+
+
+def test_it_may_begin_before_the_first_report(tmp_path):
+    """The folder of monitoring runs has a folder of reports only then."""
+    collector = DriftCollector(str(tmp_path))
+
+    def models():
+        return [s.labels["model_version"] for f in collector.read() for s in f.samples
+                if s.name == "marquee_drift_share"]  # fmt: skip
+
+    assert models() == []
+    write(tmp_path / "drift", "20261101T000000Z_20261102T000000Z", "a", "2026-11-02T00:00:00+00:00")
+    assert models() == ["a"]
 
 
 def test_truth_that_comes_late_is_that_of_the_latest_window_that_has_any(out):
