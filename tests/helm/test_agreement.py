@@ -8,7 +8,7 @@ import yaml
 from chart import CHART, render
 from chart_cases import CASES, EVERYTHING, PROMETHEUS
 from helpers import ROOT
-from objects import containers_of, pods_of
+from objects import VERSIONS, containers_of, pods_of
 from rules import SECRETS
 
 from marquee import __version__
@@ -132,3 +132,8 @@ def test_a_server_is_not_restarted_by_an_upgrade_that_changes_nothing_of_it(tmp_
 
 def runtime(objects):
     return next(each["spec"] for each in objects if each["kind"] == "ServingRuntime")
+
+
+def test_the_schemas_are_of_the_kubernetes_that_the_chart_asks_for():
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["kubeVersion"] == f">={VERSIONS[0]}.0-0"

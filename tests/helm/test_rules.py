@@ -187,7 +187,7 @@ MONITOR = "PodMonitor/exporter"
 AT = "app.kubernetes.io/name"
 FAULTS = [
     (rules.schemas, DEPLOYMENT, f"{MAIN}.imagePull", "Always", "imagePull"),
-    (rules.schemas, DEPLOYMENT, f"{MAIN}.env.0.value", 1, "Kubernetes 1.30"),
+    (rules.schemas, DEPLOYMENT, f"{MAIN}.env.0.value", 1, "Kubernetes 1.32"),
     (rules.schemas, "ServingRuntime/marquee", "spec.containers.0.imagePull", "x", "imagePull"),
     (rules.metadata, "ConfigMap/places", "metadata.name", "Places", "not a name"),
     (rules.metadata, SERVICE, "metadata.name", "poster.genre", "not a name"),

@@ -10,7 +10,7 @@ import crds
 import kubernetes_validate
 from jsonschema import Draft202012Validator
 
-VERSIONS = ("1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
+VERSIONS = ("1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
 """The versions of Kubernetes that the chart is for: `kubeVersion` in Chart.yaml, and newer."""
 WITHOUT_SCHEMA = {"Application", "AppProject", "ApplicationSet", "Kustomization"}
 """Kinds that nothing here has a schema of; golden files show them."""
