@@ -24,6 +24,10 @@ class NotThere(UsageError):
     """The API server has no such object, or no such kind of objects."""
 
 
+class Forbidden(UsageError):
+    """This account may not do what it asked for."""
+
+
 class Forgotten(Exception):
     """The API server no longer has what was watched (410)."""
 
@@ -86,7 +90,8 @@ def explained(verb: str, kind: str, what: str, missing: str = "check its name") 
         NotThere: There is no such object or kind.
         Conflict: Another was faster.
         Forgotten: What was watched is too long ago.
-        UsageError: It is forbidden, or the object is wrong.
+        Forbidden: This account may not.
+        UsageError: The object is wrong.
         InfrastructureError: The server cannot be reached, or is at fault.
     """
     try:
@@ -110,7 +115,7 @@ def _explain(error: ApiException, verb: str, kind: str, what: str, missing: str)
         case 401:
             return UsageError("the API server does not know who asks", remedy="log in again")
         case 403 if "admission webhook" not in str(error.body):
-            return UsageError(
+            return Forbidden(
                 f"this account may not {verb} {what}",
                 remedy=f"give it the verb {verb!r} on {kind} there",
             )
