@@ -71,7 +71,7 @@ class Verdict:
     """A gate's checks and what they add up to."""
 
     gate: str
-    """`data`, `quality`, `canary` or `drift`."""
+    """`data`, `quality`, `canary`, `drift` or `preflight`."""
     subject: str
     """What was judged, such as a catalog's digest."""
     checks: tuple[Check, ...]

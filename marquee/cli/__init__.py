@@ -16,6 +16,7 @@ from marquee.cli import (
     monitor,
     pipeline,
     predict,
+    preflight,
     query,
     receive,
     registry,
@@ -75,7 +76,7 @@ for _panel, _commands in (
             steps.register,
         ),
     ),
-    (_LOOK, (temporal.temporal, tmdb_server.tmdb_server)),
+    (_LOOK, (preflight.preflight, temporal.temporal, tmdb_server.tmdb_server)),
 ):
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)

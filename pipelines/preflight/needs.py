@@ -1,0 +1,140 @@
+"""What each account has to be allowed: one table. A test holds it against the chart's Roles."""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+class Scope(enum.StrEnum):
+    """Where something has to be allowed."""
+
+    RELEASE = "release"
+    """In the namespace of the release."""
+    KSERVE = "kserve"
+    """Where KServe is."""
+    CLUSTER = "cluster"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """Verbs on a kind of objects.
+
+    Args:
+        group: The API group; empty for Kubernetes' oldest.
+        resource: The plural, with its subresource, such as `pods/log`.
+        verbs: All of which are needed.
+        why: What they are needed for.
+        names: The objects; any without them.
+        scope: Where.
+    """
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    why: str
+    names: tuple[str, ...] = ()
+    scope: Scope = Scope.RELEASE
+
+    @property
+    def full(self) -> str:
+        """As a Role's message names it, such as `trainjobs.trainer.kubeflow.org`."""
+        return f"{self.resource}.{self.group}".rstrip(".")
+
+
+RUNTIMES = ("cpu", "gpu", "multi-gpu", "multi-node")
+"""The ClusterTrainingRuntimes, after their prefix."""
+
+
+def needs(prefix: str = "marquee") -> Mapping[str, Sequence[Need]]:
+    """Give what each kind of account needs.
+
+    Args:
+        prefix: What the names of the ClusterTrainingRuntimes begin with; empty if Trainer is not
+            used.
+
+    Returns:
+        By the name of the RoleBinding in the release's namespace that gives it.
+    """
+    training = _training(prefix) if prefix else ()
+    return {"marquee-steps": [*_ROLLOUT, *training], "marquee-schedules": _SCHEDULES}
+
+
+_ROLLOUT = (
+    Need(
+        group="serving.kserve.io",
+        resource="inferenceservices",
+        verbs=("get", "list", "watch", "update"),
+        why="the rollout's step moves traffic",
+    ),
+    Need(
+        group="",
+        resource="configmaps",
+        verbs=("get",),
+        names=("inferenceservice-config",),
+        scope=Scope.KSERVE,
+        why="the rollout's step looks how KServe is set up",
+    ),
+)
+
+
+def _training(prefix: str) -> Sequence[Need]:
+    return (
+        Need(
+            group="trainer.kubeflow.org",
+            resource="trainjobs",
+            verbs=("get", "list", "watch", "create", "delete", "patch"),
+            why="the train step starts trainings",
+        ),
+        Need(
+            group="trainer.kubeflow.org",
+            resource="clustertrainingruntimes",
+            verbs=("get",),
+            names=tuple(f"{prefix}-{name}" for name in RUNTIMES),
+            scope=Scope.CLUSTER,
+            why="the train step looks what a training runs in",
+        ),
+        Need(
+            group="",
+            resource="pods",
+            verbs=("get", "list", "watch"),
+            why="the train step follows a training's pods",
+        ),
+        Need(
+            group="", resource="pods/log", verbs=("get",), why="the train step follows their logs"
+        ),
+        Need(
+            group="",
+            resource="events",
+            verbs=("list",),
+            why="the train step tells why pods do not start",
+        ),
+    )
+
+
+_PIPELINES = "pipelines.kubeflow.org"
+_SCHEDULES = (
+    Need(
+        group=_PIPELINES,
+        resource="pipelines",
+        verbs=("get", "list", "create"),
+        why="the schedules' Job uploads pipelines",
+    ),
+    Need(
+        group=_PIPELINES,
+        resource="pipelines/versions",
+        verbs=("get", "list", "create"),
+        why="the schedules' Job uploads pipelines",
+    ),
+    Need(
+        group=_PIPELINES,
+        resource="experiments",
+        verbs=("get", "list", "create"),
+        why="the schedules' Job makes the experiment",
+    ),
+    Need(
+        group=_PIPELINES,
+        resource="jobs",
+        verbs=("get", "list", "create", "delete", "enable", "disable"),
+        why="the schedules' Job makes recurring runs",
+    ),
+)

@@ -1,0 +1,103 @@
+"""Looks at what accounts may do, verb by verb."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from marquee.kubernetes import Forbidden
+from marquee.verdict import Check, Severity
+from pipelines.preflight.api import ROLE_BINDINGS
+from pipelines.preflight.context import Cluster, judged
+from pipelines.preflight.needs import Need, Scope, needs
+
+_PREFIX = "system:serviceaccount:"
+_STEPS = "marquee-steps"
+_DEFAULTS = {_STEPS: "pipeline-runner"}
+"""The account of each binding, as the chart has it, where the binding cannot be read."""
+
+
+def permission_looks(
+    cluster: Cluster,
+) -> Iterator[tuple[str, Callable[[Cluster], Iterator[Check]]]]:
+    """Give a look an account: who asks, and those that pipelines' steps run as.
+
+    Args:
+        cluster: Where.
+
+    Yields:
+        What it looks at, and the look.
+    """
+    asks = cluster.api.who()
+    accounts = dict.fromkeys(_accounts(cluster))
+    if asks not in {user for user, _ in accounts}:
+        yield (f"Permissions: {_short(asks)}", _look_at(asks, _STEPS, asks))
+    for user, binding in accounts:
+        yield f"Permissions: {_short(user)}", _look_at(user, binding, asks)
+
+
+def _accounts(cluster: Cluster) -> Iterator[tuple[str, str]]:
+    """Give the accounts that have to be allowed something, each with the binding that does it."""
+    if cluster.question.accounts:
+        for name in cluster.question.accounts:
+            yield f"{_PREFIX}{cluster.namespace}:{name}", _STEPS
+        return
+    for binding in needs() if cluster.is_installed else ():
+        for name in _bound(cluster, binding):
+            yield f"{_PREFIX}{cluster.namespace}:{name}", binding
+
+
+def _bound(cluster: Cluster, binding: str) -> Sequence[str]:
+    try:
+        found = cluster.api.find(ROLE_BINDINGS, binding, cluster.namespace)
+    except Forbidden:
+        return [_DEFAULTS[binding]] if binding in _DEFAULTS else []
+    return [subject["name"] for subject in (found or {}).get("subjects") or ()]
+
+
+def _look_at(user: str, binding: str, asks: str) -> Callable[[Cluster], Iterator[Check]]:
+    own = user == asks
+
+    def look(cluster: Cluster) -> Iterator[Check]:
+        prefix = cluster.runtime_prefix
+        for need in needs(prefix)[binding]:
+            yield _check(cluster, user, need, own)
+
+    return look
+
+
+def _check(cluster: Cluster, user: str, need: Need, own: bool) -> Check:
+    missing = [
+        f"{verb} {name}".strip()
+        for verb in need.verbs
+        for name in need.names or ("",)
+        if not cluster.api.may(_attributes(cluster, need, verb, name), "" if own else user)
+    ]
+    account = user.startswith(_PREFIX)
+    where = {Scope.RELEASE: cluster.namespace, Scope.KSERVE: cluster.kserve_namespace}
+    place = f"in {where[need.scope]}" if need.scope in where else "in the cluster"
+    return judged(
+        f"Permissions: {_short(user)}: {need.full}",
+        not missing,
+        measured=f"may not {', '.join(missing)}" if missing else "may all of it",
+        bound=f"{', '.join(need.verbs)} {place}",
+        remedy=f"{need.why}: name the account in pipelines.serviceAccounts of the chart, or bind "
+        "the chart's Roles to it"
+        if account
+        else f"nothing, unless rollouts or trainings are started from here ({need.why})",
+        severity=Severity.CRITICAL if account else Severity.INFO,
+    )
+
+
+def _attributes(cluster: Cluster, need: Need, verb: str, name: str) -> dict[str, str]:
+    resource, _, subresource = need.resource.partition("/")
+    namespaces = {Scope.RELEASE: cluster.namespace, Scope.KSERVE: cluster.kserve_namespace}
+    return {
+        "verb": verb,
+        "group": need.group,
+        "resource": resource,
+        "subresource": subresource,
+        "namespace": namespaces.get(need.scope, ""),
+        "name": name,
+    }
+
+
+def _short(user: str) -> str:
+    return user.rpartition(":")[2] if user.startswith(_PREFIX) else user
