@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.evaluate.bootstrap import interval, resampled
 from components.evaluate.posters import Posters
 from components.evaluate.predict import predict_posters
+from marquee.bootstrap import interval, resampled
 from marquee.catalog import Catalog
 from marquee.decision import decide
 from marquee.engine import Engine

@@ -38,7 +38,7 @@ class Evaluation:
     metrics: dict[str, float]
     """By name, all with the prefix `test/`."""
     intervals: dict[str, tuple[float, float]]
-    """Ends of the 95% bootstrap intervals of the metrics; see `components.evaluate.bootstrap`."""
+    """Ends of the 95% bootstrap intervals of the metrics; see `marquee.bootstrap`."""
     baselines: dict[str, dict[str, float]]
     """The same metrics of predictors that never look at a poster."""
     per_genre: list[dict[str, Any]]

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from components.evaluate import bootstrap
 from components.evaluate.document import PREFIX, Evaluation
 from components.evaluate.pictures import behaviour_blocks, error_blocks, pattern_blocks
 from components.evaluate.scores import FEWEST_IN_SLICE
+from marquee import bootstrap
 from marquee.metrics import BINS, COVERAGE_PRECISION
 from marquee.report import (
     Banner,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.evaluate import bootstrap
+from marquee import bootstrap
 from marquee.metrics import baselines, calibration_errors, f1_per_genre, score
 
 SLICE_METRICS = ("macro_map", "macro_f1", "micro_f1", "top1")

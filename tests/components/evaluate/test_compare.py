@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from bundles import tiny_bundle
 
-from components.evaluate import bootstrap, compare
+from components.evaluate import compare
 from components.evaluate.compare import Contestant, judge_contest
+from marquee import bootstrap
 from marquee.engine import Engine
 from marquee.errors import UsageError
 from marquee.settings import GateSettings

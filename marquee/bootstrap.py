@@ -72,7 +72,7 @@ def resampled(
         Metric to `RESAMPLES` values; NaN where a genre is absent from a resample.
     """
     prepared = _Prepared(labels, scores, chosen, genres)
-    parts = [prepared.figures(weights) for weights in _weights(films, np.random.default_rng(SEED))]
+    parts = [prepared.figures(weights) for weights in resamples(films)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -82,16 +82,42 @@ def interval(values: NDArray[np.float32]) -> Interval:
     return float(low), float(high)
 
 
-def _weights(
-    films: NDArray[np.int64], random: np.random.Generator
+class Ranking:
+    """What is the same in all resamples of how a model ranks posters: its macro mAP in each.
+
+    Args:
+        labels: [N, G] of zeros and ones.
+        scores: [N, G], higher for more likely.
+    """
+
+    def __init__(self, labels: NDArray[Any], scores: NDArray[Any]) -> None:
+        none = np.zeros(len(labels))
+        self._genres = [_Genre(labels[:, g], scores[:, g], none) for g in range(labels.shape[1])]
+
+    def macro_map(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give `marquee.metrics.macro_map` of resamples with these weights [B, N]: B values."""
+        return _mean(np.array([genre.average_precision(weights) for genre in self._genres]))
+
+
+def resamples(
+    films: NDArray[np.int64], count: int = RESAMPLES, seed: int = SEED
 ) -> Iterator[NDArray[np.float32]]:
-    """Give how often each poster is drawn in each resample [B, N], some resamples at a time."""
-    count = int(films.max()) + 1
+    """Draw resamples, always the same ones for the same films.
+
+    Args:
+        films: The number of each poster's film [N], counted from 0 without a gap.
+        count: How many.
+        seed: Chooses them.
+
+    Yields:
+        How often each poster is drawn in each resample [B, N], some resamples at a time.
+    """
+    random, different = np.random.default_rng(seed), int(films.max()) + 1
     at_a_time = max(1, _CELLS // len(films))
-    for start in range(0, RESAMPLES, at_a_time):
+    for start in range(0, count, at_a_time):
         drawn = [
-            np.bincount(random.integers(count, size=count), minlength=count)
-            for _ in range(min(at_a_time, RESAMPLES - start))
+            np.bincount(random.integers(different, size=different), minlength=different)
+            for _ in range(min(at_a_time, count - start))
         ]
         yield np.array(drawn, dtype=np.float32)[:, films]
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from components.evaluate import bootstrap
-from components.evaluate.bootstrap import _Prepared, _weights, intervals
-from marquee.metrics import score
+from marquee import bootstrap
+from marquee.bootstrap import Ranking, _Prepared, intervals, resamples
+from marquee.metrics import macro_map, score
 
 GENRES = ("Comedy", "Horror", "Western")
 
@@ -21,13 +21,23 @@ def made_up(posters, seed=0, decimals=1):
 @pytest.mark.parametrize("posters", [3, 40, 400])
 def test_a_resample_scores_like_the_posters_it_stands_for(posters):
     labels, scores, chosen = made_up(posters)
-    weights = next(_weights(np.arange(posters), np.random.default_rng(1)))[:20]
+    weights = next(resamples(np.arange(posters), seed=1))[:20]
     figures = _Prepared(labels, scores, chosen, GENRES).figures(weights)
     for n, counts in enumerate(weights.astype(int)):
         drawn = np.repeat(np.arange(posters), counts)
         expected = score(labels[drawn], scores[drawn], chosen[drawn], GENRES)
         for name in set(expected) - {"ece"}:
             assert figures[name][n] == pytest.approx(expected[name], abs=1e-5), name
+
+
+def test_a_ranking_scores_the_posters_that_were_left_out_too():
+    labels, scores, _ = made_up(60)
+    drawn = next(resamples(np.arange(60), count=15))
+    for weights in (drawn, drawn == 0):
+        found = Ranking(labels, scores).macro_map(weights.astype(np.float32))
+        for value, counts in zip(found, weights.astype(int), strict=True):
+            rows = np.repeat(np.arange(60), counts)
+            assert value == pytest.approx(macro_map(labels[rows], scores[rows]), abs=1e-5)
 
 
 def test_every_metric_of_score_but_the_calibration_error_has_an_interval():
@@ -49,7 +59,7 @@ def test_an_interval_is_as_wide_as_theory_says():
 
 def test_posters_of_one_film_are_drawn_together():
     films = np.array([0, 1, 0, 2, 2])
-    weights = next(_weights(films, np.random.default_rng(0)))
+    weights = next(resamples(films))
     assert (weights[:, 0] == weights[:, 2]).all()
     assert (weights[:, 3] == weights[:, 4]).all()
     assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
