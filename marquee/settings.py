@@ -381,6 +381,9 @@ class Settings:
     train: dict[str, Any] = field(default_factory=dict)
     """`[train]` for every architecture and `[train.<architecture>]` for one; each architecture has
     defaults of its own, and the train step checks these against them."""
+    tune: dict[str, Any] = field(default_factory=dict)
+    """`[tune.<architecture>]`: the search space of its settings, in place of the one it has; tuning
+    checks it."""
     rollout: dict[str, Any] = field(default_factory=dict)
     """`[rollout]`: the policy, and where; the rollout step checks them."""
 
