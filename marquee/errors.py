@@ -82,8 +82,8 @@ def explain(error: Exception) -> MarqueeError | None:
     if isinstance(error, ModuleNotFoundError):
         return UsageError(
             f"this installation lacks the package {error.name}",
-            remedy="install the extra that the command needs: pipelines, data, train, serving or "
-            "monitoring, such as pip install 'marquee[train]'",
+            remedy="install the extra that the command needs: pipelines, data, train, tune, "
+            "serving or monitoring, such as pip install 'marquee[train]'",
         )
     if "botocore" in (_package(error), _package(error.__cause__)):
         return InfrastructureError(

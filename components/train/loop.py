@@ -8,7 +8,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +33,13 @@ from marquee.processes import postponed_stop
 logger = logging.getLogger(__name__)
 
 _STOP = 2
+
+Watch = Callable[[Sequence[Mapping[str, float]]], None]
+"""Is given the learning curves after each epoch, in the process that leads."""
+
+
+class Diverged(InfrastructureError):
+    """The loss is no longer a number."""
 
 
 @dataclass
@@ -77,6 +84,7 @@ class Trainer:
         world: The processes that train together.
         checkpoints: Where a training that was stopped goes on from.
         starts_trained: The weights are worth something as they are: an epoch must beat them.
+        watch: Follows the learning curves; what it raises ends the training.
     """
 
     def __init__(
@@ -86,7 +94,9 @@ class Trainer:
         world: World,
         checkpoints: Checkpoints,
         starts_trained: bool = False,
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch
         self._task, self._settings, self._world = task, settings, world
         self._checkpoints = checkpoints
         self._module = task.module
@@ -120,7 +130,7 @@ class Trainer:
 
         Raises:
             Stopped: Training was asked to stop; a checkpoint says where.
-            InfrastructureError: The loss is no longer a number.
+            Diverged: The loss is no longer a number.
         """
         if not self._begin() and self._starts_trained:
             self._history.start_score = self._score(self._module)
@@ -158,7 +168,7 @@ class Trainer:
 
         Raises:
             Stopped: It was asked to; a checkpoint says where.
-            InfrastructureError: The loss is no longer a number.
+            Diverged: The loss is no longer a number.
         """
         self._module.train()
         parts = self._turns.parts(self._epoch, self._step)
@@ -222,7 +232,7 @@ class Trainer:
         loss = loss_of(outputs.float(), batch, self._targets.positives, self._settings) / counted
         value = float(loss.item())
         if not math.isfinite(value):
-            raise InfrastructureError(
+            raise Diverged(
                 f"the loss is {value} in epoch {self._epoch + 1}, step {place[0] + 1}",
                 remedy="lower train.learning_rate, or set train.precision to fp32; the checkpoint "
                 "before it is kept",
@@ -253,6 +263,8 @@ class Trainer:
             self._best = copy.deepcopy(self._average.module.state_dict())
         self._epoch, self._step, self._loss = number, 0, 0.0
         self._save(number, 0)
+        if self._watch and self._world.leads:
+            self._watch(self._history.epochs)
 
     def _score(self, module: nn.Module) -> float:
         labels = self._task.validation.labels

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -32,7 +32,7 @@ from components.train.data import (
 from components.train.export import export
 from components.train.features import Features, FrozenPart, varied_features
 from components.train.head import EvidenceHead
-from components.train.loop import Task, Trainer
+from components.train.loop import Task, Trainer, Watch
 from components.train.model import PosterModel
 from components.train.precision import reduce_precision
 from components.train.reference import reference_profile
@@ -51,7 +51,7 @@ from marquee.images import Preprocessing
 from marquee.licences import COLUMNS as LICENCE_COLUMNS
 from marquee.licences import check_training_use
 from marquee.lineage import write_training_posters
-from marquee.metrics import score
+from marquee.metrics import macro_map, score
 from marquee.run_layout import RunLayout
 from marquee.settings import LicenceSettings, Settings
 from marquee.split import TRAIN, VALIDATION, SplitPlan
@@ -148,6 +148,48 @@ def train(order: Order, settings: Settings) -> TrainReport:
         return training.publish(logits)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a training without a bundle gave: how it ranks the N validation posters."""
+
+    logits: NDArray[np.float32]
+    """[N, G]."""
+    labels: NDArray[np.float32]
+    """[N, G] of zeros and ones."""
+    groups: NDArray[np.int64]
+    """The number of each poster's group of the split plan [N], counted from 0 without a gap."""
+    epochs: int
+    """How many it took, of all phases."""
+
+    @property
+    def score(self) -> float:
+        """The validation macro mAP."""
+        return macro_map(self.labels, self.logits)
+
+
+def measure(order: Order, settings: Settings, watch: Watch | None = None) -> Measured:
+    """Train an architecture in this process to see how good it becomes; no bundle is made.
+
+    Args:
+        order: What is to be trained; its checkpoints are removed afterwards.
+        settings: The settings of this process.
+        watch: Is given the learning curves of all phases so far after each epoch; what it raises
+            ends the training.
+
+    Returns:
+        How it ranks the validation posters.
+
+    Raises:
+        MarqueeError: As `train`; `Diverged` among it.
+    """
+    chosen = resolve_settings(order.architecture, settings)
+    with _explained(chosen), world() as processes:
+        training = _Training(order, chosen, settings.licence, processes, watch)
+        logits = training.fit()
+    storage.remove(order.checkpoints)
+    return training.measured(logits)
+
+
 @contextmanager
 def _explained(settings: TrainSettings) -> Iterator[None]:
     """Turn what torch says of lost processes and missing memory into an error of ours."""
@@ -181,8 +223,14 @@ class PeerLost(InfrastructureError):
 
 class _Training:
     def __init__(
-        self, order: Order, settings: TrainSettings, licence: LicenceSettings, processes: World
+        self,
+        order: Order,
+        settings: TrainSettings,
+        licence: LicenceSettings,
+        processes: World,
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch
         self._order, self._settings, self._world = order, settings, processes
         torch.manual_seed(settings.seed)
         torch.set_num_threads(processes.cores)
@@ -225,6 +273,18 @@ class _Training:
             history=self._history,
             cross_validation=self._folds,
             settings=self._settings,
+        )
+
+    def measured(self, logits: NDArray[np.float32]) -> Measured:
+        """Give what the training came to, without a bundle."""
+        validation = self._subsets[VALIDATION]
+        groups = self._plan.frame.set_index("poster_id")["group_id"]
+        numbers = pd.factorize(validation.frame["poster_id"].map(groups))[0]
+        return Measured(
+            logits=logits,
+            labels=validation.labels,
+            groups=numbers.astype(np.int64),
+            epochs=len(self._history),
         )
 
     def _identity(self) -> dict[str, Any]:
@@ -295,10 +355,20 @@ class _Training:
             phase.settings.keep_checkpoints,
         )  # fmt: skip
         settings = _of_a_head(phase.settings) if whole else phase.settings
-        trainer = Trainer(task, settings, self._world, checkpoints, starts_trained=number > 0)
-        done = len(self._history)
-        for row in trainer.fit().epochs:
-            self._history.append({**row, "epoch": done + row["epoch"], "phase": number + 1})
+        before = self._history
+
+        def curves(epochs: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+            own = {"phase": number + 1}
+            return before + [{**row, "epoch": len(before) + row["epoch"], **own} for row in epochs]
+
+        def follow(epochs: Sequence[Mapping[str, float]]) -> None:
+            if self._watch:
+                self._watch(curves(epochs))
+
+        trainer = Trainer(
+            task, settings, self._world, checkpoints, starts_trained=number > 0, watch=follow
+        )
+        self._history = curves(trainer.fit().epochs)
         return trainer.scores(part)
 
     def _inputs(self, phase: Phase, frozen: FrozenPart | None) -> dict[str, Inputs]:

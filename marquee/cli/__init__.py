@@ -29,6 +29,7 @@ from marquee.cli import (
     steps,
     temporal,
     tmdb_server,
+    tune,
 )
 from marquee.errors import MarqueeError, Stopped, explain
 
@@ -84,6 +85,7 @@ app.add_typer(catalog.app, name="catalog", rich_help_panel=_LOOK)
 app.add_typer(registry.app, name="registry", rich_help_panel=_MODEL)
 app.add_typer(reports.app, name="reports", rich_help_panel=_MODEL)
 app.add_typer(retrain.app, name="retrain", rich_help_panel=_MODEL)
+app.add_typer(tune.app, name="tune", rich_help_panel=_LOOK)
 app.add_typer(rollout.app, name="rollout", rich_help_panel=_MODEL)
 app.add_typer(pipeline.app, name="pipeline", rich_help_panel=_LOOK)
 

@@ -69,4 +69,5 @@ def test_the_documented_file_is_valid(tmp_path):
     documented = load()
     assert documented.train == {"seed": 0, "vgg16": {"epochs": 60}}
     assert build(RolloutSettings, "rollout", documented.rollout) == RolloutSettings()
-    assert dataclasses.replace(documented, train={}, rollout={}) == Settings()
+    assert documented.tune == {"vgg16": {"dropout": {"low": 0.5, "high": 0.9}}}
+    assert dataclasses.replace(documented, train={}, tune={}, rollout={}) == Settings()
