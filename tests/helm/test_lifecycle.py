@@ -5,16 +5,15 @@ of ours in which a KServe of ours follows.
 """
 
 import copy
-import json
 import os
 import subprocess
 
 import pytest
-from api_server import DISALLOWED, follow
 from chart import CHART
 from chart_cases import BUNDLE, PLACES
 from crds import FOLDER
 from helpers import ROOT, require_tool
+from kserve_controller import DISALLOWED, kserve, kserve_config
 from kubernetes_api import running_kubernetes
 from kubernetes_controllers import ready
 
@@ -31,26 +30,13 @@ SECOND = Model(version="b" * 64, uri="gs://films/registry/versions/" + "b" * 64)
 KINDS = ("kserve", "trainer", "prometheus-operator", "keda", "istio", "gateway-api", "jobset")
 
 
-def kserve(document):
-    if document["kind"] == "InferenceService":
-        follow(document)
-
-
 @pytest.fixture
 def api():
     namespaces = ("default", "films", "kserve")
     with running_kubernetes(
         namespaces=namespaces, crds=KINDS, controllers=[ready, kserve]
     ) as server:
-        told = json.dumps({"serviceAnnotationDisallowedList": DISALLOWED})
-        server.put(
-            {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": "inferenceservice-config", "namespace": "kserve"},
-                "data": {"inferenceService": told},
-            }
-        )
+        server.put(kserve_config(DISALLOWED))
         yield server
 
 

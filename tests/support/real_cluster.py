@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import yaml
-from api_server import DISALLOWED, follow
 from crds import FOLDER
+from kserve_controller import DISALLOWED, follow
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
