@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 
-from components.train.findings import Chance, Findings
+from components.train.findings import Chance, Findings, Tried
 from marquee.report import Banner, Block, Cell, Lines, Table, Tiles, render
 
 _SHOWN = 30
+_ENDS = {"pruned": "given up", "diverged": "diverged"}
 
 
 def tune_page(found: Findings) -> str:
@@ -123,7 +124,7 @@ def _trials(found: Findings) -> Table:
         (
             trial.number + 1,
             trial.score,
-            trial.state if trial.state != "complete" else _alike(found, trial.number),
+            _standing(found, trial),
             trial.epochs,
             *(_text(trial.values.get(name, "")) for name in names),
         )
@@ -133,14 +134,17 @@ def _trials(found: Findings) -> Table:
         title="All trials" if len(ranked) <= _SHOWN else f"The best {_SHOWN} trials",
         columns=("trial", "macro mAP", "", "epochs", *names),
         rows=rows,
-        note="Trials that were given up show the highest that they came to.",
+        note="alike: it may be as good as the best one, as far as these films tell. Trials that "
+        "were given up show the highest that they came to.",
     )
 
 
-def _alike(found: Findings, number: int) -> str:
-    if number == found.best.number:
+def _standing(found: Findings, trial: Tried) -> str:
+    if trial.state != "complete":
+        return _ENDS[trial.state]
+    if trial.number == found.best.number:
         return "best"
-    return "may be as good" if found.alike[number] else "worse"
+    return "alike" if found.alike[trial.number] else "worse"
 
 
 def _text(value: object) -> str:
