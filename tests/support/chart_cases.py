@@ -118,6 +118,10 @@ CASES = {
         "schedules": SCHEDULES,
     },
     "anonymous": {**SERVED, "serving": {"access": "anonymous"}},
+    "cpus-as-set-gives-them": {
+        **SERVED,
+        "serving": {"resources": {"requests": {"cpu": "1.5"}, "limits": {"cpu": 3}}},
+    },
     "everything": EVERYTHING,
     "nothing": NOTHING,
 }
