@@ -3,7 +3,7 @@
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from marquee.errors import InfrastructureError
 from marquee.verdict import Check, Severity, Verdict
@@ -77,7 +77,9 @@ def _line(check: Check) -> str:
 
 
 def _table(verdict: Verdict) -> Table:
-    table = Table("", "check", "found", "asked", title=verdict.subject, title_justify="left")
+    # Folded, or the ends of URIs were lost.
+    columns = [Column(name, overflow="fold") for name in ("", "check", "found", "asked")]
+    table = Table(*columns, title=verdict.subject, title_justify="left")
     for check in verdict.checks:
         word = _word(check)
         found = escape(check.measured)

@@ -117,7 +117,10 @@ class Cluster:
         return frozenset(item["name"] for item in found)
 
     def schema(self, version: str, kind: str) -> Document:
-        """Give a kind's schema, as the API server describes it to everybody."""
+        """Give a kind's schema, as the API server tells it everybody; empty if it has none."""
+        group, _, name = version.partition("/")
+        if name not in self.groups.get(group, ()):
+            return {}
         described = self.api.raw(f"/openapi/v3/apis/{version}")
         for schema in described.get("components", {}).get("schemas", {}).values():
             names = [each["kind"] for each in schema.get("x-kubernetes-group-version-kind", ())]
@@ -132,13 +135,14 @@ class Cluster:
         return self.place("kserve-namespace", "MARQUEE_KSERVE_NAMESPACE", "kserve")
 
     @cached_property
-    def kserve_config(self) -> Document:
-        """How KServe is set up."""
-        return self.api.get(CONFIG_MAPS, "inferenceservice-config", self.kserve_namespace)
+    def kserve_config(self) -> Document | None:
+        """How KServe is set up; None if it is not there."""
+        return self.api.find(CONFIG_MAPS, "inferenceservice-config", self.kserve_namespace)
 
     def kserve_settings(self, section: str) -> Mapping[str, Any]:
-        """Give a section of KServe's settings."""
-        found: dict[str, Any] = json.loads(self.kserve_config["data"].get(section, "{}"))
+        """Give a section of KServe's settings; nothing if it is not there."""
+        data = (self.kserve_config or {}).get("data") or {}
+        found: dict[str, Any] = json.loads(data.get(section, "{}"))
         return found
 
     @cached_property
@@ -153,10 +157,10 @@ class Cluster:
 
     @cached_property
     def mode(self) -> Mode:
-        """How models are deployed: as the InferenceService says, or KServe's default."""
+        """How models are deployed: the InferenceService's way, KServe's default, or Standard."""
         annotations = (self.service or {"metadata": {}})["metadata"].get("annotations") or {}
         said = annotations.get(MODE)
-        said = said or self.kserve_settings("deploy").get("defaultDeploymentMode", "Knative")
+        said = said or self.kserve_settings("deploy").get("defaultDeploymentMode", "Standard")
         return _MODES.get(said, Mode.STANDARD)
 
     def controllers(self, *names: str) -> list[Document]:

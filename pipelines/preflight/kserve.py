@@ -13,6 +13,8 @@ from pipelines.preflight.kubeflow import running
 _KSERVE = (0, 16)
 """The first that knows the modes by their names of today."""
 _CONFIG = "the ConfigMap inferenceservice-config"
+_GATEWAY = "kserve/kserve-ingress-gateway"
+"""KServe's, unless it is told another."""
 
 
 def inference_api(cluster: Cluster) -> Iterator[Check]:
@@ -57,10 +59,14 @@ def annotations(cluster: Cluster) -> Iterator[Check]:
     yield judged(
         "KServe: annotations of rollouts",
         not missing,
-        measured=f"{len(OURS) - len(missing)} of {len(OURS)} kept from pods",
+        measured=f"{len(OURS) - len(missing)} of {len(OURS)} kept from pods"
+        if cluster.kserve_config
+        else f"{_CONFIG} is not in {cluster.kserve_namespace}",
         bound="serviceAnnotationDisallowedList names all",
         remedy=f"add them to inferenceService.serviceAnnotationDisallowedList in {_CONFIG} of "
-        f"{cluster.kserve_namespace} (docs/rollout.md)",
+        f"{cluster.kserve_namespace} (docs/rollout.md)"
+        if cluster.kserve_config
+        else "install KServe, or set kserve.namespace of the chart to where it is",
         blame=missing,
     )
 
@@ -85,7 +91,9 @@ def gateway(cluster: Cluster) -> Iterator[Check]:
     """Look whether the gateway that KServe's routes go through is up."""
     if cluster.mode is not Mode.STANDARD or "gateway.networking.k8s.io" not in cluster.groups:
         return
-    named = cluster.kserve_settings("ingress").get("kserveIngressGateway", "")
+    if cluster.kserve_config is None:
+        return
+    named = cluster.kserve_settings("ingress").get("kserveIngressGateway", _GATEWAY)
     namespace, _, name = named.partition("/")
     found = cluster.api.find(GATEWAYS, name, namespace)
     conditions = (found or {}).get("status", {}).get("conditions", ())
@@ -114,12 +122,12 @@ def prometheus(cluster: Cluster) -> Iterator[Check]:
             severity=Severity.WARNING,
         )
         return
-    sets = _metrics(cluster.mode)
-    wanted = sorted(set().union(*sets))
+    wanted = sorted(set().union(*(names for mode in Mode for names in _metrics(mode))))
     query = f'count by (__name__) ({{__name__=~"{"|".join(wanted)}"}})'
     found = cluster.api.ask_service(address, "/api/v1/query", query=query)["data"]["result"]
     there = {series["metric"]["__name__"] for series in found}
     yield judged("Prometheus: answers", True, measured=address, bound="answers a query", remedy="")
+    sets = _metrics(cluster.mode)
     yield judged(
         "Prometheus: metrics of traffic",
         any(names <= there for names in sets),

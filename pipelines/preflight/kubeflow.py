@@ -1,15 +1,16 @@
 """Looks at Kubernetes, Kubeflow Pipelines, Trainer, and what Marquee can use besides."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from marquee.verdict import Check, Severity
 from pipelines.preflight.api import TRAINING_RUNTIMES
 from pipelines.preflight.context import INSTALL, Cluster, dotted, judged, release
 from pipelines.preflight.needs import RUNTIMES
 
-_KUBERNETES, _TRAINER, _JOBSET = (1, 32), (2, 2), (0, 8)
-"""The first versions that have what is used: KServe asks for this Kubernetes, and runtimePatches
-came with this Trainer."""
+_KUBERNETES, _PIPELINES, _TRAINER, _JOBSET = (1, 32), (2, 17), (2, 2), (0, 8)
+"""The first versions that have what is used: KServe asks for this Kubernetes, the packages are made
+with this release of Kubeflow Pipelines, and runtimePatches came with this Trainer."""
 ENDPOINT = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 _TRAINING_API = "trainer.kubeflow.org/v1alpha1"
 _OPTIONAL = {
@@ -57,6 +58,12 @@ def pipelines(cluster: Cluster) -> Iterator[Check]:
         if several
         else "set pipelines.namespace of the chart to nothing",
     )
+
+
+def pipelines_version(cluster: Cluster) -> Iterator[Check]:
+    """Look whether Kubeflow Pipelines is as new as the packages."""
+    check = running(cluster, "Kubeflow Pipelines", _PIPELINES, "ml-pipeline")
+    yield replace(check, severity=Severity.WARNING)
 
 
 def training_api(cluster: Cluster) -> Iterator[Check]:

@@ -10,8 +10,8 @@ from pipelines.preflight.needs import Need, Scope, needs
 
 _PREFIX = "system:serviceaccount:"
 _STEPS = "marquee-steps"
-_DEFAULTS = {_STEPS: "pipeline-runner"}
-"""The account of each binding, as the chart has it, where the binding cannot be read."""
+_DEFAULTS = {_STEPS: ("pipeline-runner",)}
+"""The accounts of each binding, as the chart has them, where it is missing or cannot be read."""
 
 
 def permission_looks(
@@ -48,8 +48,10 @@ def _bound(cluster: Cluster, binding: str) -> Sequence[str]:
     try:
         found = cluster.api.find(ROLE_BINDINGS, binding, cluster.namespace)
     except Forbidden:
-        return [_DEFAULTS[binding]] if binding in _DEFAULTS else []
-    return [subject["name"] for subject in (found or {}).get("subjects") or ()]
+        found = None
+    if found is None:
+        return _DEFAULTS.get(binding, ())
+    return [subject["name"] for subject in found.get("subjects") or ()]
 
 
 def _look_at(user: str, binding: str, asks: str) -> Callable[[Cluster], Iterator[Check]]:

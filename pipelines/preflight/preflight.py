@@ -23,6 +23,7 @@ _FIRST: Sequence[Look] = (
     ("Kubernetes: version", kubeflow.kubernetes_version),
     ("Marquee: installed", kubeflow.chart),
     ("Kubeflow Pipelines: answers", kubeflow.pipelines),
+    ("Kubeflow Pipelines: controller", kubeflow.pipelines_version),
     ("KServe: API", kserve.inference_api),
     ("KServe: controller", kserve.inference_controller),
     ("KServe: canaries", kserve.canaries),

@@ -14,6 +14,7 @@ from kubernetes_controllers import ready
 
 NAMESPACES = (NAMESPACE, "kserve", "kubeflow", "kubeflow-system", "monitoring")
 CONTROLLERS = {
+    "ml-pipeline": ("kubeflow", "ghcr.io/kubeflow/kfp-api-server:2.17.0"),
     "kserve-controller-manager": ("kserve", "kserve/kserve-controller:v0.20.0"),
     "kubeflow-trainer-controller-manager": (
         "kubeflow-system",

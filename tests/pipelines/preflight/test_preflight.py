@@ -148,6 +148,12 @@ def no_kinds(api, *groups):
         del api.resources[key]
 
 
+def no_kserve(api):
+    no_kinds(api, "serving.kserve.io")
+    api.drop("ConfigMap", "inferenceservice-config", "kserve")
+    api.drop("Deployment", "kserve-controller-manager", "kserve")
+
+
 def knative(api):
     service = api.get("InferenceService", "poster-genre", NAMESPACE)
     service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] = "Knative"
@@ -220,6 +226,43 @@ CASES = [
         lambda api: setattr(api.kfp, "page", True),
         "Kubeflow Pipelines: answers",
         "login",
+    ),
+    Case(
+        "an old KFP",
+        controller(
+            "ml-pipeline",
+            "kubeflow",
+            spec__template__spec__containers__0__image="kfp-api-server:2.5.0",
+        ),
+        "Kubeflow Pipelines: controller",
+        "2.17 or later",
+        WARNING,
+    ),
+    Case(
+        "no KServe",
+        no_kserve,
+        "KServe: API",
+        "install KServe",
+        also=(
+            *("KServe: controller", "KServe: canaries", "KServe: annotations of rollouts"),
+            "Gateway: KServe uses it",
+        ),
+    ),
+    Case(
+        "no Gateway API",
+        lambda api: no_kinds(api, "gateway.networking.k8s.io"),
+        "Gateway: KServe uses it",
+        "install the Gateway API's CRDs",
+    ),
+    Case(
+        "the steps are bound to nothing",
+        lambda api: api.drop("RoleBinding", "marquee-steps", NAMESPACE),
+        "Permissions: pipeline-runner: trainjobs.trainer.kubeflow.org",
+        "bind the chart's Roles",
+        also=tuple(
+            f"Permissions: pipeline-runner: {kind}"
+            for kind in ("inferenceservices.serving.kserve.io", "pods", "pods/log", "events")
+        ),
     ),
     Case("several users", several_users, "Kubeflow Pipelines: users", "pipelines.namespace"),
     Case(
