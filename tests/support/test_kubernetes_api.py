@@ -6,6 +6,7 @@ import subprocess
 import threading
 
 import pytest
+import requests
 from crds import FOLDER
 from helpers import require_tool
 from kubernetes import client, config, watch
@@ -291,3 +292,56 @@ def test_a_log_is_followed_to_its_end(api, python):
     assert next(lines) == b"two\n"
     api.put(api.get("Pod", "p", "films") | {"status": {"phase": "Succeeded"}})
     assert list(lines) == []
+
+
+def _train_job(**changes):
+    return {
+        "apiVersion": "trainer.kubeflow.org/v1alpha1",
+        "kind": "TrainJob",
+        "metadata": {"name": "t"},
+        "spec": {"runtimeRef": {"name": "marquee-cpu"}, **changes},
+    }
+
+
+def _schedule(**status):
+    return {
+        "apiVersion": "kubeflow.org/v1beta1",
+        "kind": "ScheduledWorkflow",
+        "metadata": {"name": "s"},
+        "spec": {"anything": {"passes": [1]}},
+        **status,
+    }
+
+
+REAL = {
+    "a TrainJob": (_train_job(), 201),
+    "no such runtime, which only the webhook refuses": (_train_job(suspend=True), 201),
+    "a storageUri without a scheme": (
+        _train_job(initializer={"model": {"storageUri": "no-scheme"}}),
+        422,
+    ),
+    "numProcPerNode as text": (_train_job(trainer={"numProcPerNode": "auto"}), 422),
+    "a field that is gone": (_train_job(podTemplateOverrides=[]), 400),
+    "a schedule with its status": (_schedule(status={}), 201),
+    "a schedule without": (_schedule(), 422),
+}
+"""What a real API server answered, as ../shared/crds/README.md has it."""
+
+
+@pytest.mark.skipif(not FOLDER.exists(), reason="needs the CRDs of ../shared/crds")
+@pytest.mark.parametrize("name", REAL)
+def test_it_answers_as_a_real_one_did(tmp_path, name):
+    document, code = REAL[name]
+    with running_kubernetes(crds=("trainer", "kfp")) as api:
+        path = f"/apis/{document['apiVersion']}/namespaces/films/{document['kind'].lower()}s"
+        answered = requests.post(f"{api.url}{path}?fieldValidation=Strict", json=document)
+    assert answered.status_code == code, answered.text
+
+
+@pytest.mark.skipif(not FOLDER.exists(), reason="needs the CRDs of ../shared/crds")
+def test_what_may_not_change_does_not(tmp_path):
+    with running_kubernetes(crds=("trainer",)) as api:
+        path = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/films/trainjobs"
+        made = requests.post(f"{api.url}{path}", json=_train_job()).json()
+        made["spec"]["runtimeRef"]["name"] = "marquee-gpu"
+        assert requests.put(f"{api.url}{path}/t", json=made).status_code == 422
