@@ -15,7 +15,7 @@ import pytest
 import yaml
 from chart import CHART, OVERLAYS, build, render
 from chart_cases import BUNDLE, CASES, PLACES
-from crds import FOLDER, places
+from crds import FOLDER, Loader, places
 from helpers import require_tool
 from kubernetes_api import running_kubernetes
 from kubernetes_controllers import ready
@@ -107,12 +107,24 @@ def place(request, tmp_path_factory):
             yield from _namespace(Place(server.kubeconfig(home), name, home))
         return
     found = Place(os.environ["MARQUEE_TEST_KUBECONFIG"], name, home)
-    known = found.run("kubectl", "get", "crds", "-o", "name")
-    for (group, _), text in places().items():
-        named = yaml.safe_load(text)["metadata"]["name"] if group in GROUPS else ""
-        if named and f"/{named}\n" not in known:
-            found.run("kubectl", "apply", "--server-side", "-f", "-", stdin=text)
+    _ensure_kinds(found)
     yield from _namespace(found)
+
+
+def _ensure_kinds(place):
+    """Make the definitions that are missing."""
+    definitions = "customresourcedefinitions"
+    known = place.run("kubectl", "get", definitions, "-o", "name").split()
+    for (group, _), text in places().items():
+        if group not in GROUPS:
+            continue
+        definition = yaml.load(text, Loader)
+        definition.pop("status", None)
+        name = definition["metadata"]["name"]
+        if f"customresourcedefinition.apiextensions.k8s.io/{name}" not in known:
+            text = json.dumps(definition)
+            place.run("kubectl", "apply", "--server-side", "-f", "-", stdin=text)
+            place.run("kubectl", "wait", "--for=condition=Established", f"{definitions}/{name}")
 
 
 def _namespace(place):

@@ -230,7 +230,8 @@ def whole(crd):
 
 
 def _is_whole(crd):
-    return all("schema" in version for version in crd["spec"]["versions"])
+    # A bookmark of a watch has no spec.
+    return all("schema" in version for version in crd.get("spec", {}).get("versions", ()))
 
 
 @cache
