@@ -66,6 +66,7 @@ peers: $(PEERS:%=.tools/%/.ready) ## Install what the benchmarks of serving comp
 manifests: $(READY) .tools/helm/.ready ## Render the chart into manifests/base, and its README (golden files)
 	$(BIN)/python helm/generate.py
 	$(BIN)/python manifests/render.py
+	PYTHONPATH=tests/support $(BIN)/python tests/support/chart_objects.py
 
 tools: .tools/helm/.ready .tools/checkov/.ready ## Install helm, kubectl and checkov into .tools
 

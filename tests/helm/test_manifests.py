@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 
+import chart_objects
 import pytest
 import yaml
 from chart import OVERLAYS, build, render
@@ -121,6 +122,10 @@ def test_a_base_that_is_not_fresh_is_found(script, tmp_path):
     assert names == ["exporter.yaml", "left.yaml", "rbac.yaml"]
     script.write()
     assert script.stale() == []
+
+
+def test_no_choice_of_values_adds_or_loses_an_object_unnoticed():
+    assert chart_objects.FILE.read_text() == chart_objects.summary(), "run `make manifests`"
 
 
 def test_overlays_differ_from_the_base_by_patches_only():
