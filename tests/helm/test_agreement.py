@@ -44,6 +44,8 @@ def test_what_steps_take_from_the_namespace_is_what_the_chart_makes_or_asks_for(
         assert key in SECRETS[name], f"{package.name} reads {key} of {name}"
     claims = everything("PersistentVolumeClaim")
     for executor in executors(package):
+        for volume in executor.get("secretAsVolume", ()):
+            assert volume["secretName"] in SECRETS
         for mount in executor.get("pvcMount", ()):
             assert mount["constant"] in claims
 
