@@ -1,6 +1,7 @@
 """The chart's objects are what the rest of the project reads, runs and watches."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -48,6 +49,12 @@ def test_what_steps_take_from_the_namespace_is_what_the_chart_makes_or_asks_for(
             assert volume["secretName"] in SECRETS
         for mount in executor.get("pvcMount", ()):
             assert mount["constant"] in claims
+
+
+def test_secrets_are_those_that_people_are_told_to_make():
+    page = (ROOT / "docs/install.md").read_text()
+    rows = re.findall(r"^\| `(marquee-[a-z]+)` \| ([^|]*) \|", page, re.M)
+    assert {name: set(re.findall(r"`([^`]+)`", keys)) for name, keys in rows} == SECRETS
 
 
 def test_packages_take_something():
