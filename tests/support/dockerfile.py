@@ -8,13 +8,14 @@ takes root.
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class Instruction:
 
     @property
     def pairs(self) -> dict[str, str]:
-        """The variables that ENV sets."""
+        """The variables that ENV sets, or the labels of LABEL."""
         return dict(word.split("=", 1) for word in self.words)
 
 
@@ -52,17 +53,36 @@ class Stage:
 
 
 def parse(text: str) -> list[Stage]:
-    """Read the stages of a Dockerfile."""
+    """Read the stages of a Dockerfile; what ARG says before the first is put where it is used."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     stages: list[Stage] = []
+    defaults: dict[str, str] = {}
     for line in "\n".join(lines).replace("\\\n", "").splitlines():
         name, value = line.split(maxsplit=1)
         if name == "FROM":
-            base, *alias = value.split(" AS ")
-            stages.append(Stage(base, alias[0] if alias else "final"))
-        else:
+            base, *alias = expand(value, defaults).split(" AS ")
+            stages.append(Stage(base, alias[0] if alias else ""))
+        elif stages:
             stages[-1].instructions.append(Instruction(name, value.strip()))
+        else:
+            assert name == "ARG"
+            variable, _, default = value.partition("=")
+            defaults[variable] = default
     return stages
+
+
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """Put variables into a text; one that is not set is empty."""
+    return re.sub(r"\$\{?(\w+)\}?", lambda found: variables.get(found[1], ""), text)
+
+
+def chain(stages: Sequence[Stage], target: str) -> list[Stage]:
+    """Give a stage and those that it stands on, the lowest first."""
+    below = {stage.name: stage for stage in stages}
+    found = [below[target]]
+    while found[0].base in below:
+        found.insert(0, below[found[0].base])
+    return found
 
 
 def copy_context(root: Path, target: Path) -> None:
@@ -100,6 +120,9 @@ class Image:
     workdir: str = "/"
     entrypoint: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
+    arguments: dict[str, str] = field(default_factory=dict)
+    """What ARG takes from the build."""
+    labels: dict[str, str] = field(default_factory=dict)
 
     def start(
         self,
@@ -164,85 +187,108 @@ def _script(root: Path, volumes: Mapping[str, Path | None], read_only: bool) -> 
     return "\n".join([*lines, 'exec "$0" "$@"'])
 
 
-def build(
-    text: str, context: Path, folder: Path, wheels: Path, mount_points: Sequence[str]
-) -> Image:
-    """Build a Dockerfile.
+@dataclass
+class Builder:
+    """Builds Dockerfiles; like a builder with a cache, a stage that several have only once.
 
     Args:
-        text: The Dockerfile.
         context: The folder that COPY reads.
         folder: Where the stages are kept.
         wheels: All that pip may install.
-        mount_points: Paths in the finished image at which something will be mounted; a container
-            runtime makes them.
-
-    Returns:
-        The last stage.
+        arguments: What the build gives to ARG.
     """
-    images: dict[str, Image] = {}
-    for stage in parse(text):
-        root = folder / stage.name
-        if stage.base in images:
-            base = images[stage.base]
-            subprocess.run(["cp", "-a", base.root, root], check=True)
-            images[stage.name] = Image(root, dict(base.env), workdir=base.workdir)
-        else:
-            images[stage.name] = _stand_in(root)
-        for instruction in stage.instructions:
-            _execute(instruction, images[stage.name], images, context, wheels)
-    image = images["final"]
-    for path in mount_points:
-        (image.root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
-        (image.root / path.lstrip("/")).mkdir(exist_ok=True)
-    return image
+
+    context: Path
+    folder: Path
+    wheels: Path
+    arguments: Mapping[str, str]
+    _built: dict[str, Image] = field(default_factory=dict)
+
+    def build(self, text: str, target: str, mount_points: Sequence[str]) -> Image:
+        """Build a stage of a Dockerfile, and what it needs.
+
+        Args:
+            text: The Dockerfile.
+            target: The stage's name.
+            mount_points: Paths in the image at which something will be mounted; a container
+                runtime makes them.
+        """
+        image = self._stage({stage.name: stage for stage in parse(text)}, target)
+        for path in mount_points:
+            (image.root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        return image
+
+    def _stage(self, stages: Mapping[str, Stage], name: str) -> Image:
+        stage = stages[name]
+        below = self._stage(stages, stage.base) if stage.base in stages else None
+        key = f"{below and below.root} {stage.instructions}"
+        if key not in self._built:
+            root = self.folder / f"{len(self._built)}-{name}"
+            if below:
+                # Linked, not copied: what a stage changes it writes anew.
+                subprocess.run(["cp", "-al", below.root, root], check=True)
+                image = replace(
+                    below, root=root, env=dict(below.env), arguments={}, labels=dict(below.labels)
+                )
+            else:
+                image = _stand_in(root)
+            for instruction in stage.instructions:
+                self._execute(instruction, image, stages)
+            self._built[key] = image
+        return self._built[key]
+
+    def _execute(self, instruction: Instruction, image: Image, stages: Mapping[str, Stage]) -> None:
+        match instruction.name:
+            case "ARG":
+                image.arguments[instruction.value] = self.arguments[instruction.value]
+            case "ENV":
+                image.env |= {
+                    name: expand(value, image.env) for name, value in instruction.pairs.items()
+                }
+            case "LABEL":
+                image.labels |= {
+                    name: expand(value, image.arguments)
+                    for name, value in instruction.pairs.items()
+                }
+            case "WORKDIR":
+                image.workdir = instruction.value
+                (image.root / instruction.value.lstrip("/")).mkdir(parents=True)
+            case "COPY":
+                origin, words = self.context, instruction.words
+                if words[0].startswith("--from="):
+                    origin = self._stage(stages, words[0].removeprefix("--from=")).root
+                    words = words[1:]
+                _copy(words, image, origin)
+            case "RUN":
+                _run(instruction.value, image, self.wheels)
+            case "USER":
+                image.user = instruction.value
+            case "ENTRYPOINT":
+                image.entrypoint = instruction.words
+            case "CMD":
+                image.command = instruction.words
+            case "EXPOSE" | "STOPSIGNAL":
+                pass
+            case other:
+                raise NotImplementedError(other)
 
 
-def _execute(
-    instruction: Instruction, image: Image, images: Mapping[str, Image], context: Path, wheels: Path
-) -> None:
-    match instruction.name:
-        case "ENV":
-            image.env |= {
-                name: value.replace("$PATH", image.env["PATH"])
-                for name, value in instruction.pairs.items()
-            }
-        case "WORKDIR":
-            image.workdir = instruction.value
-            (image.root / instruction.value.lstrip("/")).mkdir(parents=True)
-        case "COPY":
-            _copy(instruction.words, image, images, context)
-        case "RUN":
-            _run(instruction.value, image, wheels)
-        case "USER":
-            image.user = instruction.value
-        case "ENTRYPOINT":
-            image.entrypoint = instruction.words
-        case "CMD":
-            image.command = instruction.words
-        case "EXPOSE" | "STOPSIGNAL":
-            pass
-        case other:
-            raise NotImplementedError(other)
-
-
-def _copy(words: Sequence[str], image: Image, images: Mapping[str, Image], context: Path) -> None:
-    """COPY: of a folder, what is in it; each source's stage is the context without --from."""
-    origin = context
-    if words[0].startswith("--from="):
-        origin, words = images[words[0].removeprefix("--from=")].root, words[1:]
+def _copy(words: Sequence[str], image: Image, origin: Path) -> None:
+    """COPY: of a folder, what is in it."""
     target = image.root / Path(image.workdir, words[-1]).relative_to("/")
     for word in words[:-1]:
         source = str(origin / word.lstrip("/"))
         if Path(source).is_dir():
             target.mkdir(parents=True, exist_ok=True)
             source += "/."
-        subprocess.run(["cp", "-a", "--no-preserve=ownership", source, target], check=True)
+        copy = ["cp", "-a", "--no-preserve=ownership", "--remove-destination"]
+        subprocess.run([*copy, source, target], check=True)
 
 
 def _run(command: str, image: Image, wheels: Path) -> None:
     pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/mnt", "PIP_CONFIG_FILE": os.devnull}
-    shell = Image(image.root, image.env | pip, workdir=image.workdir, entrypoint=["/bin/sh", "-c"])
+    env = image.env | image.arguments | pip
+    shell = Image(image.root, env, workdir=image.workdir, entrypoint=["/bin/sh", "-c"])
     container = shell.start(
         [command],
         volumes={"/mnt": wheels},
@@ -258,7 +304,18 @@ def _run(command: str, image: Image, wheels: Path) -> None:
 
 def _stand_in(root: Path) -> Image:
     """Make what stands in for `python:3.11-slim`: no bytecode, no tests, pip in /usr/local."""
-    for name in ("aside", "dev", "etc", "mnt", "proc", "run", "sys", "tmp", "usr/local/lib", "var"):
+    for name in (
+        "aside",
+        "dev",
+        "etc",
+        "mnt",
+        "proc",
+        "run",
+        "sys",
+        "tmp",
+        "usr/local/lib",
+        "var/cache",
+    ):
         (root / name).mkdir(parents=True)
     for name in ("bin", "lib", "lib64", "sbin"):
         (root / name).symlink_to(f"usr/{name}")
