@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_origin
@@ -35,6 +35,21 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     """
     if not low <= value <= high:
         raise UsageError(f"{name} is {value}", remedy=f"use a value from {low} to {high}")
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Refuse a value that is none of those there are.
+
+    Args:
+        name: The setting's full name, such as `train.loss`.
+        value: Its value.
+        choices: What it may be.
+
+    Raises:
+        UsageError: The value is none of them.
+    """
+    if value not in choices:
+        raise UsageError(f"{name} is {value!r}", remedy=f"use {', '.join(choices)}")
 
 
 @dataclass(frozen=True, kw_only=True)

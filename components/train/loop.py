@@ -23,6 +23,7 @@ from components.train.checkpoints import Checkpoints
 from components.train.data import Inputs, Regimen, Subset, Turn, Turns
 from components.train.device import autocast, scaler
 from components.train.losses import Targets, loss_of, mix
+from components.train.progress import Progress
 from components.train.settings import TrainSettings
 from components.train.world import World
 from marquee.errors import InfrastructureError, Stopped
@@ -85,6 +86,7 @@ class Trainer:
         checkpoints: Where a training that was stopped goes on from.
         starts_trained: The weights are worth something as they are: an epoch must beat them.
         watch: Follows the learning curves; what it raises ends the training.
+        progress: Is told how far it is.
     """
 
     def __init__(
@@ -95,8 +97,9 @@ class Trainer:
         checkpoints: Checkpoints,
         starts_trained: bool = False,
         watch: Watch | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        self._watch = watch
+        self._watch, self._progress = watch, progress
         self._task, self._settings, self._world = task, settings, world
         self._checkpoints = checkpoints
         self._module = task.module
@@ -182,7 +185,13 @@ class Trainer:
                 first = (step - self._step) * self._settings.accumulate
                 self._train_step(step, inputs, parts[first : first + self._settings.accumulate])
                 advance(1)
+                self._tell(step + 1)
                 self._pause(step + 1, asked_to_stop())
+
+    def _tell(self, step: int) -> None:
+        if self._progress and self._world.leads:
+            share = (self._epoch + step / self._turns.steps) / self._settings.epochs
+            self._progress.tell(share, self._history.epochs[-1] if self._history.epochs else {})
 
     def _pause(self, step: int, asked_to_stop: bool) -> None:
         """Write a checkpoint if it is time; the processes agree on it, and on stopping."""

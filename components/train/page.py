@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from components.train.train import TrainReport
+from components.train.order import TrainReport
 from marquee.report import Banner, Block, Lines, Table, render
 
 

@@ -5,12 +5,45 @@ from dataclasses import dataclass
 from typing import Self
 
 from marquee.errors import UsageError
-from marquee.settings import Settings, build, check_range
+from marquee.settings import Settings, build, check_choice, check_range
 
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16")
 REDUCED_PRECISIONS: tuple[str, ...] = ("int8", "bf16")
 LOSSES: tuple[str, ...] = ("cross_entropy", "asymmetric")
+LAUNCHERS: tuple[str, ...] = ("auto", "torchrun", "trainjob")
 DEFAULT_PRESET = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSettings:
+    """What can be set in `[train]` of how trainings are started; the same for all architectures."""
+
+    launcher: str = "auto"
+    """`trainjob` creates a TrainJob of Kubeflow Trainer, `torchrun` trains on this machine; `auto`
+    creates a TrainJob where a task of Kubeflow Pipelines says what its pods are to have."""
+    start_minutes: float = 30.0
+    """Minutes that a TrainJob's pods may take to start before it is given up; what a queue holds
+    back does not count."""
+    deadline_hours: float = 48.0
+    """Hours after which Kubeflow Trainer ends a TrainJob."""
+    features_gigabytes: int = 50
+    """Size of the volume for each node's features, in GiB."""
+
+    def __post_init__(self) -> None:
+        check_choice("train.launcher", self.launcher, LAUNCHERS)
+        check_range("train.start_minutes", self.start_minutes, 0.01, 10_000)
+        check_range("train.deadline_hours", self.deadline_hours, 0.01, 10_000)
+        check_range("train.features_gigabytes", self.features_gigabytes, 1, 65_536)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Take them from `[train]`."""
+        values = {name: value for name, value in settings.train.items() if name in _LAUNCH}
+        launch: Self = build(cls, "train", values)
+        return launch
+
+
+_LAUNCH = {item.name for item in dataclasses.fields(LaunchSettings)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +176,7 @@ class TrainSettings:
             ("default_precision", ("fp32", *REDUCED_PRECISIONS)),
             ("loss", LOSSES),
         ):
-            if getattr(self, name) not in choices:
-                raise UsageError(
-                    f"train.{name} is {getattr(self, name)!r}", remedy=f"use {', '.join(choices)}"
-                )
+            check_choice(f"train.{name}", getattr(self, name), choices)
 
     @property
     def wanted_precisions(self) -> list[str]:
@@ -181,7 +211,7 @@ def resolve_settings(name: str, settings: Settings) -> TrainSettings:
     common = {
         key: value
         for key, value in settings.train.items()
-        if not (isinstance(value, dict) and key in NAMES)
+        if key not in _LAUNCH and not (isinstance(value, dict) and key in NAMES)
     }
     values = common | settings.train.get(name, {})
     defaults = architecture(name).settings(str(values.get("preset", DEFAULT_PRESET)))

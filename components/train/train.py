@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,9 @@ from components.train.features import Features, FrozenPart, varied_features
 from components.train.head import EvidenceHead
 from components.train.loop import Task, Trainer, Watch
 from components.train.model import PosterModel
+from components.train.order import Order, PeerLost, TrainReport
 from components.train.precision import reduce_precision
+from components.train.progress import Progress
 from components.train.reference import reference_profile
 from components.train.settings import TrainSettings, resolve_settings
 from components.train.similar import index_posters
@@ -52,7 +54,6 @@ from marquee.licences import COLUMNS as LICENCE_COLUMNS
 from marquee.licences import check_training_use
 from marquee.lineage import write_training_posters
 from marquee.metrics import macro_map, score
-from marquee.run_layout import RunLayout
 from marquee.settings import LicenceSettings, Settings
 from marquee.split import TRAIN, VALIDATION, SplitPlan
 
@@ -68,59 +69,6 @@ _BATCH = 8
 """Posters that the sealed model runs on at a time: more gain little, and take memory."""
 _CALIBRATION_POSTERS = 200
 """Training posters that show int8 the range of each feature map."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What is to be trained."""
-
-    catalog_uri: str
-    split_uri: str
-    """The split plan made for the catalog."""
-    architecture: str
-    """Such as `custom_cnn`."""
-    weights: str
-    """Where pretrained weights come from: `torchvision`, `random`, a file or a URI."""
-    bundle_uri: str
-    """Where the bundle goes; one that is there is replaced."""
-    checkpoints_uri: str = ""
-    """Where checkpoints are kept until the bundle is sealed; beside the bundle without it."""
-    run: str = ""
-    """The run's URI, for the bundle's lineage."""
-
-    @classmethod
-    def of_run(cls, layout: RunLayout, architecture: str, weights: str) -> Self:
-        """Order an architecture for a run of the pipeline."""
-        return cls(
-            catalog_uri=layout.catalog,
-            split_uri=layout.split,
-            architecture=architecture,
-            weights=weights,
-            bundle_uri=layout.bundle(architecture),
-            checkpoints_uri=layout.checkpoints(architecture),
-            run=layout.uri,
-        )
-
-    @property
-    def checkpoints(self) -> str:
-        """Where checkpoints are kept."""
-        return self.checkpoints_uri or f"{self.bundle_uri.rstrip('/')}.checkpoints"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainReport:
-    """What a training gave."""
-
-    architecture: str
-    version: str
-    """The bundle's version; empty in a process that does not lead."""
-    bundle_uri: str
-    validation: dict[str, float]
-    history: list[dict[str, float]]
-    """The learning curves: a row an epoch, of all phases in turn."""
-    cross_validation: dict[str, list[float]]
-    """Metrics of heads like this one's, a value a fold."""
-    settings: TrainSettings
 
 
 def train(order: Order, settings: Settings) -> TrainReport:
@@ -217,10 +165,6 @@ def _explained(settings: TrainSettings) -> Iterator[None]:
         raise
 
 
-class PeerLost(InfrastructureError):
-    """Another process ended first: it knows why."""
-
-
 class _Training:
     def __init__(
         self,
@@ -255,7 +199,8 @@ class _Training:
         identity = self._identity()
         self._cross_validate(listed[0], parts)
         for number, phase in enumerate(listed):
-            logits = self._train_phase(phase, number, parts.get(phase.frozen), identity)
+            progress = Progress(number, len(listed))
+            logits = self._train_phase(phase, progress, parts.get(phase.frozen), identity)
         return logits[:, : len(self._plan.genres)]
 
     def publish(self, logits: NDArray[np.float32]) -> TrainReport:
@@ -330,7 +275,11 @@ class _Training:
         return parts
 
     def _train_phase(
-        self, phase: Phase, number: int, frozen: FrozenPart | None, identity: dict[str, Any]
+        self,
+        phase: Phase,
+        progress: Progress,
+        frozen: FrozenPart | None,
+        identity: dict[str, Any],
     ) -> NDArray[np.float32]:
         """Train a part of the network; give the outputs [N, ...] for the validation posters."""
         whole = phase.frozen == len(self._model.backbone)
@@ -351,14 +300,14 @@ class _Training:
             regimen=self._regimen,
         )
         checkpoints = Checkpoints(
-            self._order.checkpoints, identity, f"{number}-{phase.name}",
+            self._order.checkpoints, identity, f"{progress.phase}-{phase.name}",
             phase.settings.keep_checkpoints,
         )  # fmt: skip
         settings = _of_a_head(phase.settings) if whole else phase.settings
         before = self._history
 
         def curves(epochs: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-            own = {"phase": number + 1}
+            own = {"phase": progress.phase + 1}
             return before + [{**row, "epoch": len(before) + row["epoch"], **own} for row in epochs]
 
         def follow(epochs: Sequence[Mapping[str, float]]) -> None:
@@ -366,8 +315,9 @@ class _Training:
                 self._watch(curves(epochs))
 
         trainer = Trainer(
-            task, settings, self._world, checkpoints, starts_trained=number > 0, watch=follow
-        )
+            task, settings, self._world, checkpoints, starts_trained=progress.phase > 0,
+            watch=follow, progress=progress,
+        )  # fmt: skip
         self._history = curves(trainer.fit().epochs)
         return trainer.scores(part)
 

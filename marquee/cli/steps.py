@@ -131,8 +131,8 @@ def train(
 ) -> None:
     """Train an architecture and seal a model bundle."""
     from components.train.launch import train as fit
+    from components.train.order import Order
     from components.train.page import training_page
-    from components.train.train import Order
     from marquee import storage
     from marquee.settings import load, parse_overrides
 

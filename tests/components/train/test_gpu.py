@@ -1,7 +1,6 @@
 """Training on a GPU: half precision, NCCL, and resumed. `make test-gpu` runs these."""
 
 import dataclasses
-import json
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 import torch
 from helpers import encode, noise_poster
 
+from components.train.exchange import Exchange
 from components.train.train import Order, train
 from marquee.bundle import load
 from marquee.engine import Engine
@@ -57,11 +57,11 @@ def test_the_last_block_is_tuned_on_a_gpu(order):
 
 
 def test_one_process_trains_through_nccl(order, tmp_path):
-    spec = {"order": dataclasses.asdict(order), "settings": Settings(train=SMALL).to_dict()}
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    exchange = Exchange(str(tmp_path / "exchange"))
+    exchange.begin(order, Settings(train=SMALL))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1"]
-    subprocess.run([*torchrun, "-m", "components.train.launch", str(tmp_path)], check=True)
-    assert len(json.loads((tmp_path / "report.json").read_text())["history"]) == 3
+    subprocess.run([*torchrun, "-m", "components.train.worker", exchange.uri], check=True)
+    assert len(exchange.report().history) == 3
     assert np.isfinite(probabilities(order)).all()
 
 

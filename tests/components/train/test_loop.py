@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from components.train import loop
 from components.train.checkpoints import Checkpoints
+from components.train.exchange import Exchange
 from components.train.launch import train as launch
 from components.train.train import Order, train
 from components.train.world import World
@@ -131,16 +132,6 @@ def test_stopped_and_resumed_it_ends_in_the_same_weights(name, order):
     assert not Path(broken.checkpoints).exists()
 
 
-def test_two_processes_learn_what_one_learns(order):
-    alone = train(order("alone"), Settings(train=STUDY))
-    together = launch(order("together"), Settings(train={**STUDY, "processes": 2}))
-    assert len(alone.history) == len(together.history) == 3
-    for one, two in zip(alone.history, together.history, strict=True):
-        assert two["loss"] == pytest.approx(one["loss"], abs=1e-3)
-        assert two["validation_macro_map"] == pytest.approx(one["validation_macro_map"], abs=1e-2)
-    assert load(together.bundle_uri).version == together.version
-
-
 @pytest.mark.parametrize(
     "changes", [pytest.param({"processes": 2}, marks=pytest.mark.slow), {"accumulate": 2}]
 )
@@ -158,15 +149,15 @@ def ranks(tmp_path):
     """Runs a training in processes that first run some code of their own."""
 
     def run(order, settings, code, processes=2):
-        spec = {"order": dataclasses.asdict(order), "settings": Settings(train=settings).to_dict()}
-        (tmp_path / "spec.json").write_text(json.dumps(spec))
+        exchange = Exchange(str(tmp_path / "exchange"))
+        exchange.begin(order, Settings(train=settings))
         script = tmp_path / "rank.py"
-        start = "from components.train.launch import main\nmain(Path(sys.argv[1]))\n"
+        start = "from components.train.worker import main\nmain(sys.argv[1])\n"
         script.write_text(f"import os, sys\nfrom pathlib import Path\n{code}\n{start}")
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        torchrun += [f"--nproc-per-node={processes}", str(script), str(tmp_path)]
+        torchrun += [f"--nproc-per-node={processes}", str(script), exchange.uri]
         subprocess.run(torchrun, check=True, timeout=120)
-        return json.loads((tmp_path / "report.json").read_text())
+        return exchange.report()
 
     return run
 
@@ -185,7 +176,7 @@ def test_many_processes_score_the_same_network(order, ranks):
         "    return score(self, module)\n"
         "Trainer._score = checked\n"
     )
-    assert len(ranks(order("b"), {**SMALL, "epochs": 1}, code)["history"]) == 1
+    assert len(ranks(order("b"), {**SMALL, "epochs": 1}, code).history) == 1
 
 
 @pytest.mark.slow
@@ -297,7 +288,7 @@ def test_a_lost_process_is_an_error_and_no_hang(order, tmp_path):
         command(lost, settings), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     wait_for(lambda: checkpoints(lost), process)
-    trains = [pid for pid in family(process.pid) if b"train.launch" in _command_line(pid)]
+    trains = [pid for pid in family(process.pid) if b"train.worker" in _command_line(pid)]
     os.kill(trains[-1], signal.SIGKILL)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 5, said
@@ -323,20 +314,6 @@ def test_an_error_that_one_of_many_processes_meets_is_the_error(order, drawn_cat
     with pytest.raises(MarqueeError, match=f"the bytes of the poster {first}") as caught:
         launch(order("b", catalog_uri=str(catalog)), settings)
     assert caught.value.exit_code == 2
-
-
-def test_an_error_of_all_processes_is_the_error(order):
-    settings = Settings(train={**STUDY, "processes": 2})
-    with pytest.raises(MarqueeError, match="was made for the catalog 000000000000") as caught:
-        launch(order("b", split_uri=_stale(order("b"))), settings)
-    assert caught.value.exit_code == 2
-
-
-def _stale(order):
-    plan = SplitPlan.read(order.split_uri)
-    uri = f"{order.bundle_uri}-split"
-    dataclasses.replace(plan, balance=plan.balance | {"catalog_digest": "0" * 64}).write(uri)
-    return uri
 
 
 def test_a_loss_that_is_no_number_is_an_error_and_the_checkpoint_before_stays(order, monkeypatch):

@@ -1,0 +1,305 @@
+"""Trains in the pods of a TrainJob: creates it, follows it, and leaves nothing behind."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from components.train.exchange import Exchange, digest
+from components.train.job import DIGEST, Document, job_name, pod_owner, train_job
+from components.train.job_client import JobClient
+from components.train.job_state import (
+    State,
+    all_started,
+    leader,
+    ran_out_of_memory,
+    started,
+    state_of,
+    troubles,
+)
+from components.train.order import Order, Place, TrainReport
+from components.train.settings import LaunchSettings
+from marquee.errors import InfrastructureError, MarqueeError, Stopped
+from marquee.processes import postponed_stop
+from marquee.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 5.0
+_AWAY_SECONDS = 600.0
+"""How long the API server may be away while a training runs."""
+_GONE_SECONDS = 300.0
+"""How long pods that are deleted may take: they write a checkpoint first."""
+_TAIL = 20
+"""Lines of the log of a pod that failed."""
+
+
+class TrainJob:
+    """Trains through Kubeflow Trainer.
+
+    Args:
+        place: On what.
+        launch: How trainings are started.
+        client: The API server; that of this pod without it.
+        poll: Seconds between two looks.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        launch: LaunchSettings,
+        client: JobClient | None = None,
+        poll: float = _POLL_SECONDS,
+    ) -> None:
+        self._place, self._launch, self._poll = place, launch, poll
+        self._client = client or JobClient()
+
+    def train(self, order: Order, settings: Settings) -> TrainReport:
+        """Train an architecture and seal its bundle.
+
+        A training that is running already, because a step that is tried again had begun it, is
+        followed; another one of the same name is replaced.
+
+        Args:
+            order: What is to be trained.
+            settings: The settings of this process.
+
+        Returns:
+            The report.
+
+        Raises:
+            MarqueeError: What one of its processes says that did not fail because another had.
+            UsageError: Trainer, the runtime or a right is missing.
+            InfrastructureError: The pods did not start, were lost, or the API server was away.
+            Stopped: This process was asked to stop; the job is deleted, its checkpoint stays.
+        """
+        exchange = Exchange(order.exchange)
+        name = job_name(order)
+        with postponed_stop() as asked_to_stop:
+            self._begin(order, settings, exchange, asked_to_stop)
+            try:
+                self._follow(name, exchange, asked_to_stop)
+            except BaseException:
+                self._clean_up(name)
+                raise
+        report = exchange.report()
+        if report is None:
+            raise InfrastructureError(
+                f"the TrainJob {name} is complete and left no report at {exchange.uri}",
+                remedy="let its pods write there: check their account's rights",
+            )
+        return report
+
+    def _clean_up(self, name: str) -> None:
+        try:
+            self._client.delete(name)
+        except MarqueeError as error:
+            logger.warning("train: could not delete the TrainJob %s: %s", name, error)
+
+    def _begin(
+        self,
+        order: Order,
+        settings: Settings,
+        exchange: Exchange,
+        asked_to_stop: Callable[[], bool],
+    ) -> None:
+        place = (self._place.nodes, self._place.gpus, self._place.gpu_type)
+        wanted, owner = digest(order, settings, *place), pod_owner()
+        job = train_job(order, self._place, self._launch, wanted, owner)
+        name = job["metadata"]["name"]
+        found = self._client.get(name)
+        if found and self._is_running(found, wanted):
+            logger.info("train: following the TrainJob %s, which runs", name)
+            if owner:
+                self._client.own(name, owner)
+            return
+        if found:
+            logger.info("train: replacing the TrainJob %s", name)
+            self._client.delete(name)
+            self._await_end(name, asked_to_stop)
+        exchange.begin(order, settings)
+        self._client.create(job)
+        logger.info(
+            "train: TrainJob %s of the runtime %s: %d nodes, %d GPUs each",
+            name, job["spec"]["runtimeRef"]["name"], self._place.nodes, self._place.gpus,
+        )  # fmt: skip
+
+    @staticmethod
+    def _is_running(job: Document, wanted: str) -> bool:
+        metadata = job["metadata"]
+        return (
+            metadata.get("annotations", {}).get(DIGEST) == wanted
+            and "deletionTimestamp" not in metadata
+            and not state_of(job).ended
+        )
+
+    def _await_end(self, name: str, asked_to_stop: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _GONE_SECONDS
+        while self._client.get(name):
+            if time.monotonic() > deadline:
+                raise InfrastructureError(
+                    f"the TrainJob {name} of an earlier try does not go away",
+                    remedy=f"see `kubectl describe trainjob {name}`",
+                )
+            self._wait(asked_to_stop)
+
+    def _follow(self, name: str, exchange: Exchange, asked_to_stop: Callable[[], bool]) -> None:
+        """Follow a job until it is complete."""
+        look = _Look(self._client, name, self._place.nodes, self._launch.start_minutes)
+        away_since: float | None = None
+        while True:
+            try:
+                state = look.again()
+                away_since = None
+            except InfrastructureError as error:
+                away_since = away_since or time.monotonic()
+                if not look.is_away(error, away_since):
+                    raise
+            else:
+                if state.kind == "Complete":
+                    return
+                if state.kind == "Failed":
+                    raise self._failure(state, look, exchange)
+            self._wait(asked_to_stop)
+
+    def _wait(self, asked_to_stop: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + self._poll
+        while not asked_to_stop() and time.monotonic() < deadline:
+            time.sleep(min(0.2, self._poll))
+        if asked_to_stop():
+            raise Stopped("training was stopped", remedy="run the same command again")
+
+    def _failure(self, state: State, look: "_Look", exchange: Exchange) -> MarqueeError:
+        """Say why a job failed."""
+        look.show_ends()
+        told, found = exchange.error(), look.troubles
+        if told and told.distance() == 0:
+            return told
+        words = "; ".join(f"{pod} {trouble}" for pod, trouble in found.items()) or "no pod is left"
+        if ran_out_of_memory(found):
+            return InfrastructureError(
+                f"memory ran out while training ({words})",
+                remedy="lower train.batch_size, raise train.accumulate, or give the task more "
+                "memory; it goes on from the last checkpoint",
+            )
+        return InfrastructureError(
+            f"the TrainJob {look.name} failed ({state.words}): {words}"
+            + (f"; a process said: {told.message}" if told else ""),
+            remedy="see its log above; the same step goes on from the last checkpoint",
+        )
+
+
+class _Look:
+    """What is seen of a job from look to look; what is new is said once."""
+
+    def __init__(self, client: JobClient, name: str, nodes: int, patience: float) -> None:
+        self.name = name
+        self.troubles: dict[str, str] = {}
+        self._client, self._nodes, self._patience = client, nodes, 60 * patience
+        self._pods: list[Document] = []
+        self._started = False
+        self._waits_since = time.monotonic()
+        self._said: dict[str, str] = {}
+        self._percent = 0
+        self._pod, self._seen = "", ""
+
+    def again(self) -> State:
+        """Look once.
+
+        Raises:
+            InfrastructureError: The pods did not start in time, or the job was deleted.
+        """
+        job = self._client.get(self.name)
+        if job is None or "deletionTimestamp" in job["metadata"]:
+            raise _Gone(
+                f"the TrainJob {self.name} was deleted by somebody",
+                remedy="run the step again: it goes on from the last checkpoint",
+            )
+        state = state_of(job)
+        self._pods = self._client.pods(self.name)
+        self.troubles = troubles(self._pods)
+        for pod, words in self.troubles.items():
+            self._say(pod, words)
+        self._show_log()
+        self._show_progress(state)
+        if state.kind == "Suspended":
+            self._say(self.name, "is held back (suspended)")
+            self._waits_since = time.monotonic()
+        elif not state.ended:
+            self._check_start()
+        return state
+
+    def is_away(self, error: InfrastructureError, since: float) -> bool:
+        """Tell whether an error is one of an API server that may come back."""
+        if isinstance(error, _Gone) or time.monotonic() - since > _AWAY_SECONDS:
+            return False
+        self._say("the API server", str(error))
+        return True
+
+    def show_ends(self) -> None:
+        """Show how the log ends of each pod that failed, but for the one that leads."""
+        for pod in self._pods:
+            name = pod["metadata"]["name"]
+            if name in self.troubles and name != self._pod and started(pod):
+                for line in self._client.log(name, lines=_TAIL):
+                    _show(f"{name}: {line.partition(' ')[2]}")
+
+    def _check_start(self) -> None:
+        self._started = self._started or all_started(self._pods, self._nodes)
+        waited = time.monotonic() - self._waits_since
+        if self._started or waited < self._patience:
+            if not self._started and not self._pods and waited > self._patience / 10:
+                for words in self._client.warnings(self.name)[-1:]:
+                    self._say(self.name, words)
+            return
+        said = self.troubles or dict.fromkeys(self._client.warnings(self.name)[-3:], "")
+        words = "; ".join(f"{pod} {words}".strip() for pod, words in said.items())
+        raise _Gone(
+            f"the pods of the TrainJob {self.name} did not start in {self._patience / 60:g} "
+            f"minutes: {words or 'Kubernetes does not say why'}",
+            remedy="mend that and run the step again, or raise train.start_minutes",
+        )
+
+    def _show_progress(self, state: State) -> None:
+        if state.percent is not None and state.percent // 10 != self._percent // 10:
+            self._percent = state.percent
+            logger.info("train: %d %%", state.percent)
+
+    def _show_log(self) -> None:
+        """Show what the pod that leads has said since the last look."""
+        pod = leader(self._pods)
+        if pod is None or not started(pod):
+            return
+        if pod["metadata"]["name"] != self._pod:
+            self._pod, self._seen = pod["metadata"]["name"], ""
+        since = None
+        if self._seen:
+            # Clocks differ: what was shown is told by its time, not by ours.
+            age = time.time() - datetime.fromisoformat(f"{self._seen[:19]}+00:00").timestamp()
+            since = max(60, round(2 * age))
+        for line in self._client.log(self._pod, seconds=since):
+            stamp, _, text = line.partition(" ")
+            if _order(stamp) > _order(self._seen):
+                self._seen = stamp
+                _show(text)
+
+    def _say(self, what: str, words: str) -> None:
+        if self._said.get(what) != words:
+            self._said[what] = words
+            logger.warning("train: %s: %s", what, words)
+
+
+class _Gone(InfrastructureError):
+    """There is nothing more to wait for."""
+
+
+def _order(stamp: str) -> str:
+    """Make times comparable: Kubernetes leaves zeros at the end of a fraction out."""
+    seconds, _, fraction = stamp.removesuffix("Z").partition(".")
+    return f"{seconds}.{fraction:0<9}"
+
+
+def _show(line: str) -> None:
+    """Show a pod's line as it is: it is a log line already."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,647 @@
+"""The TrainJob of a training, and how it is followed; its pods are short scripts here."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+from crds import FOLDER, problem_of
+from kubernetes_api import running_kubernetes
+from kubernetes_rbac import service_account
+from trainer_controller import running_trainer
+
+from components.train.exchange import Exchange
+from components.train.job import DIGEST, job_name, train_job
+from components.train.job_client import JobClient
+from components.train.launch import Alone, trainer
+from components.train.order import GPU_TYPES, Order, Place, TrainReport
+from components.train.settings import LaunchSettings, TrainSettings
+from components.train.trainjob import TrainJob
+from marquee.errors import InfrastructureError, MarqueeError, Stopped, UsageError
+from marquee.settings import Settings
+
+REPORT = TrainReport(
+    architecture="custom_cnn", version="v1", bundle_uri="b", validation={"macro_map": 0.5},
+    history=[{"epoch": 1.0}], cross_validation={},
+    settings=TrainSettings(
+        height=32, width=32, epochs=1, patience=1, batch_size=8, learning_rate=1e-3,
+        weight_decay=0.0, dropout=0.0,
+    ),
+)  # fmt: skip
+TASK = {
+    "env": [
+        {"name": "MARQUEE_TRAIN_IMAGE", "value": "registry/marquee-train:1"},
+        {
+            "name": "AWS_ACCESS_KEY_ID",
+            "valueFrom": {
+                "secretKeyRef": {
+                    "name": "marquee-storage",
+                    "key": "AWS_ACCESS_KEY_ID",
+                    "optional": True,
+                }
+            },
+        },
+    ],
+    "resources": {"limits": {"memory": "16Gi"}, "requests": {"cpu": "4", "memory": "16Gi"}},
+    "node_selector": {"pool": "spot"},
+    "tolerations": [{"key": "spot", "operator": "Exists"}],
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+                ]
+            }
+        }
+    },
+    "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": "marquee-storage"}}],
+    "volume_mounts": [{"name": "claim", "mountPath": "/mnt/marquee"}],
+}
+"""As KFP's backend writes it."""
+
+
+def order_at(folder, **changes):
+    run = str(folder)
+    values = {
+        "catalog_uri": f"{run}/catalog",
+        "split_uri": f"{run}/balance",
+        "architecture": "custom_cnn",
+        "weights": "random",
+        "bundle_uri": f"{run}/bundles/custom_cnn",
+        "checkpoints_uri": f"{run}/train/custom_cnn/checkpoints",
+        "run": run,
+    }
+    return Order(**(values | changes))
+
+
+def document(place, order=None, **launch):
+    return train_job(order or order_at("gs://b/run"), place, LaunchSettings(**launch), "d", None)
+
+
+def pod_of(job):
+    (patch,) = job["spec"]["runtimePatches"]
+    (node,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    return node["template"]["spec"]["template"]["spec"]
+
+
+PLACES = {
+    "a laptop's default": (Place(), "marquee-cpu", 1),
+    "one GPU": (Place(gpus=1, task=TASK), "marquee-gpu", 1),
+    "several GPUs": (Place(gpus=4, gpu_type="A100", task=TASK), "marquee-multi-gpu", 4),
+    "several nodes": (Place(nodes=2, task=TASK, storage_class="fast"), "marquee-multi-node", 1),
+    "all of it": (
+        Place(nodes=3, gpus=8, gpu_type="L40S", task=TASK, storage_class="none"),
+        "marquee-multi-node",
+        8,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_job_is_valid_and_asks_for_the_runtime_of_its_place(name):
+    place, runtime, processes = PLACES[name]
+    job = document(place)
+    if FOLDER.exists():
+        assert problem_of(job) == ""
+    assert job["spec"]["runtimeRef"] == {"name": runtime}
+    assert job["spec"]["trainer"]["numNodes"] == place.nodes
+    assert job["spec"]["trainer"]["numProcPerNode"] == processes
+
+
+def test_what_the_task_carries_goes_to_the_pods():
+    job = document(Place(gpus=2, task=TASK, storage_class="fast"), features_gigabytes=7)
+    trainer, pod = job["spec"]["trainer"], pod_of(job)
+    assert trainer["image"] == "registry/marquee-train:1"
+    assert trainer["resourcesPerNode"] == {
+        "limits": {"memory": "16Gi", "nvidia.com/gpu": 2},
+        "requests": {"cpu": "4", "memory": "16Gi"},
+    }
+    assert [variable["name"] for variable in trainer["env"]] == [
+        *("MARQUEE_TRAIN_IMAGE", "AWS_ACCESS_KEY_ID", "MARQUEE_CACHE"),
+    ]
+    assert pod["nodeSelector"] == {"pool": "spot"}
+    assert [toleration["key"] for toleration in pod["tolerations"]] == ["spot", "nvidia.com/gpu"]
+    claim, features = pod["volumes"]
+    assert claim == TASK["volumes"][0]
+    assert features["ephemeral"]["volumeClaimTemplate"]["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "7Gi"}},
+        "storageClassName": "fast",
+    }
+    (container,) = pod["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts["claim"] == "/mnt/marquee"
+    cache = next(e["value"] for e in trainer["env"] if e["name"] == "MARQUEE_CACHE")
+    assert mounts[features["name"]] == cache
+
+
+def test_no_gpu_is_asked_for_where_none_is_wanted():
+    task = TASK | {"resources": {"limits": {"nvidia.com/gpu": "0"}}}
+    assert "resourcesPerNode" not in document(Place(task=task))["spec"]["trainer"]
+
+
+def test_a_storage_class_of_none_takes_no_volume():
+    job = document(Place(storage_class="none"))
+    assert "volumes" not in pod_of(job)
+    assert job["spec"]["trainer"]["env"] == []
+
+
+def _nodes(job):
+    affinity = pod_of(job).get("affinity", {}).get("nodeAffinity", {})
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {})
+    return [
+        {e["key"]: e["values"] for e in term["matchExpressions"]}
+        for term in required.get("nodeSelectorTerms", [])
+    ]
+
+
+def test_a_gpu_type_is_looked_for_under_each_label_beside_what_the_task_wants():
+    assert _nodes(document(Place(gpus=1, gpu_type="L4"))) == [
+        {"nvidia.com/gpu.product": ["NVIDIA-L4"]},
+        {"cloud.google.com/gke-accelerator": ["nvidia-l4"]},
+        {"karpenter.k8s.aws/instance-gpu-name": ["l4"]},
+        {"eks.amazonaws.com/instance-gpu-name": ["l4"]},
+    ]
+    terms = _nodes(document(Place(gpus=1, gpu_type="L4", task=TASK)))
+    assert len(terms) == 4
+    assert all(term["zone"] == ["a"] for term in terms)
+    assert _nodes(document(Place(gpus=1, task=TASK))) == [{"zone": ["a"]}]
+    # Without GPUs the type says nothing.
+    assert _nodes(document(Place(gpu_type="L4"))) == []
+
+
+def test_names_are_told_apart_and_short_enough_for_jobset():
+    names = {
+        job_name(order_at(run, architecture=architecture))
+        for run in ("gs://b/1", "gs://b/2")
+        for architecture in ("custom_cnn", "vgg16", "efficientnet_b0_with_a_very_long_name")
+    }
+    assert len(names) == 6
+    assert max(map(len, names)) <= 40
+    assert job_name(order_at("gs://b/1")) == job_name(order_at("gs://b/1", weights="torchvision"))
+    assert all(name.startswith("train-") and name.islower() and "_" not in name for name in names)
+
+
+REFUSED = {
+    "no node": ({"nodes": 0}, "nodes is 0"),
+    "too many GPUs": ({"gpus": 99}, "gpus is 99"),
+    "an unknown GPU": ({"gpu_type": "L5"}, "gpu_type is 'L5'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_place_that_cannot_be_is_refused(name):
+    values, message = REFUSED[name]
+    with pytest.raises(UsageError, match=message):
+        Place(**values)
+
+
+def test_pods_share_no_disk(tmp_path):
+    with pytest.raises(UsageError, match="is on this machine's disk") as caught:
+        document(Place(task=TASK), order_at(tmp_path))
+    assert "MARQUEE_STORAGE_PVC" in caught.value.remedy
+    assert document(Place(task=TASK), order_at("/mnt/marquee/run"))
+    with pytest.raises(UsageError, match="/mnt/marquee2/run"):
+        document(Place(task=TASK), order_at("/mnt/marquee2/run"))
+
+
+CHOICES = {
+    "a laptop": ({}, Place(), Alone),
+    "torchrun in a step": ({"launcher": "torchrun"}, Place(task=TASK), Alone),
+    "a step of Kubeflow": ({}, Place(task=TASK), TrainJob),
+    "a laptop with a cluster": ({"launcher": "trainjob"}, Place(), TrainJob),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_what_trains_is_chosen(name, tmp_path, monkeypatch):
+    with running_kubernetes(crds=()) as api:
+        where = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+        monkeypatch.setattr(where, api.kubeconfig(tmp_path))
+        settings, place, kind = CHOICES[name]
+        assert isinstance(trainer(order_at("gs://b/r"), Settings(train=settings), place), kind)
+
+
+MISFITS = {
+    "nodes": (Place(nodes=2), {}, "this is one machine, not 2"),
+    "GPUs": (Place(gpus=16), {}, "GPUs, not 16"),
+    "an unknown launcher": (Place(), {"launcher": "spark"}, "train.launcher is 'spark'"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_machine_that_cannot_is_told_so(name):
+    place, settings, message = MISFITS[name]
+    with pytest.raises(UsageError, match=message):
+        trainer(order_at("gs://b/r"), Settings(train=settings), place)
+
+
+# A job that is followed.
+
+
+@pytest.fixture
+def api():
+    if not FOLDER.exists():
+        pytest.skip("needs Trainer's CRDs in ../shared/crds")
+    with running_kubernetes(crds=("trainer",)) as server:
+        yield server
+
+
+@pytest.fixture
+def controller(api, tmp_path):
+    with running_trainer(api, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def fit(api, controller, tmp_path):
+    """Trains through a TrainJob whose pods run a script."""
+    order = order_at(tmp_path / "run")
+    mounts = {"volume_mounts": [{"name": "disk", "mountPath": str(tmp_path)}]}
+    mounts["volumes"] = [{"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}}]
+
+    class Fit:
+        name = job_name(order)
+        exchange = Exchange(order.exchange)
+        client = JobClient("films", api.kubeconfig(tmp_path))
+
+        def __call__(self, script="", nodes=1, settings=None, **launch):
+            controller.command = ["python", "-c", PROLOGUE + script + EPILOGUE, order.exchange]
+            place = Place(nodes=nodes, task=mounts)
+            job = TrainJob(place, LaunchSettings(**launch), self.client, poll=0.05)
+            return job.train(order, settings or Settings())
+
+        def job(self):
+            return api.get("TrainJob", self.name, "films")
+
+        def pods(self):
+            return [pod for pod in api.all("Pod") if "terminated" not in str(pod["status"])]
+
+    return Fit()
+
+
+PROLOGUE = f"""
+import json, os, pathlib, signal, sys, time
+folder, node = pathlib.Path(sys.argv[1]), int(os.environ["PET_NODE_RANK"])
+tries = folder / f"tries-{{node}}"
+count = int(tries.read_text()) + 1 if tries.exists() else 1
+tries.write_text(str(count))
+def stop(number, frame):
+    sys.exit(7)
+signal.signal(signal.SIGTERM, stop)
+def fail(message, code, consequence=False):
+    error = dict(message=message, remedy="mend it", exit_code=code, is_consequence=consequence)
+    (folder / f"error-{{node}}.json").write_text(json.dumps(error))
+    sys.exit(code)
+REPORT = {json.dumps(dataclasses.asdict(REPORT))!r}
+"""
+EPILOGUE = """
+if node == 0:
+    (folder / "report.json").write_text(REPORT)
+"""
+
+
+def wait_for(condition, seconds=30):
+    for _ in range(20 * seconds):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came to pass")
+
+
+def when(condition, act):
+    """Do something once a condition holds, while the test goes on."""
+
+    def wait():
+        wait_for(condition)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_the_report_comes_back_and_the_log_is_shown_once(fit, api, capfd):
+    script = "print('hello from', node, flush=True); time.sleep(0.5); print('bye', flush=True)\n"
+    assert fit(script, nodes=2) == REPORT
+    said = capfd.readouterr().err.splitlines()
+    assert [line for line in said if line in ("hello from 0", "bye", "hello from 1")] == [
+        "hello from 0",
+        "bye",
+    ]
+    # What is complete stays, for people to see.
+    assert fit.job()["status"]["conditions"][0]["type"] == "Complete"
+
+
+def test_progress_is_followed(fit, controller, caplog):
+    caplog.set_level("INFO")
+    script = """
+from components.train.progress import Progress
+Progress(1, 2).tell(0.5, {"loss": 0.25})
+time.sleep(0.5)
+"""
+    fit(script)
+    (told,) = controller.told
+    assert told["progressPercentage"] == 75
+    assert {"name": "loss", "value": "0.25"} in told["metrics"]
+    assert "train: 75 %" in caplog.text
+
+
+FAILURES = {
+    "a wrong setting": (
+        "fail('train.epochs is 0', 2)\n", 1, UsageError.exit_code, "train.epochs is 0",
+    ),
+    "a gate": ("fail('too few posters', 3)\n", 1, 3, "too few posters"),
+    "the cause, not what followed from it": (
+        "fail('damaged', 2) if node == 1 else time.sleep(9)\n", 2, 2, "damaged",
+    ),
+    "no word of it": ("sys.exit(1)\n", 1, 5, "failed .FailedJobs.*ended with 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_is_told_and_nothing_is_left(name, fit):
+    script, nodes, code, message = FAILURES[name]
+    with pytest.raises(MarqueeError, match=message) as caught:
+        fit(script, nodes=nodes)
+    assert caught.value.exit_code == code
+    assert caught.value.remedy
+    wait_for(lambda: fit.job() is None)
+    assert fit.pods() == []
+
+
+def test_memory_that_runs_out_is_named(fit, controller):
+    def kill():
+        for _ in range(10):
+            wait_for(lambda: running(controller, fit.name) or fit.job() is None)
+            if fit.job() is None:
+                return
+            controller.kill(fit.name, 0, reason="OOMKilled")
+            time.sleep(0.2)
+
+    thread = when(lambda: running(controller, fit.name), kill)
+    with pytest.raises(InfrastructureError, match=r"memory ran out while training.*OOMKilled"):
+        fit("time.sleep(60)\n")
+    thread.join()
+
+
+def running(controller, name):
+    job = controller.jobs.get(name)
+    return bool(job) and all(pod and pod.process and pod.process.poll() is None for pod in job.pods)
+
+
+def test_a_preempted_pod_does_not_count_and_the_new_log_is_followed(fit, api, controller, capfd):
+    script = """
+print("try", count, flush=True)
+if count == 1:
+    time.sleep(60)
+if count < 9:
+    sys.exit(7)
+"""
+    thread = when(lambda: any(api.logs.values()), lambda: controller.preempt(fit.name, 0))
+    assert fit(script) == REPORT
+    thread.join()
+    assert controller.jobs[fit.name].failures == 0
+    said = capfd.readouterr().err.splitlines()
+    assert (said[0], said[-1]) == ("try 1", "try 9")
+
+
+def test_a_wish_to_stop_deletes_the_job(fit, controller):
+    ready = threading.Event()
+
+    def stop():
+        os.kill(os.getpid(), signal.SIGTERM)
+        ready.set()
+
+    thread = when(lambda: running(controller, fit.name), stop)
+    with pytest.raises(Stopped, match="training was stopped"):
+        fit("time.sleep(60)\n")
+    thread.join()
+    wait_for(lambda: fit.job() is None)
+    assert fit.pods() == []
+    assert controller.jobs[fit.name].pods[0].process.returncode == 7
+
+
+HOLDS = {
+    "an image that is not there": (
+        {
+            "containerStatuses": [
+                {
+                    "name": "node", "image": "marquee-train:9", "imageID": "", "ready": False,
+                    "restartCount": 0,
+                    "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}},
+                }
+            ]
+        },
+        r"ImagePullBackOff \(not found\)",
+    ),
+    "no node that is large enough": (
+        {
+            "conditions": [
+                {
+                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                    "message": "0/3 nodes are available: insufficient nvidia.com/gpu",
+                }
+            ]
+        },
+        "insufficient nvidia.com/gpu",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOLDS)
+def test_pods_that_do_not_start_are_given_up_with_the_reason(name, fit, controller, caplog):
+    controller.hold, message = HOLDS[name]
+    with pytest.raises(InfrastructureError, match=f"did not start.*{message}") as caught:
+        fit(start_minutes=0.02)
+    assert "train.start_minutes" in caught.value.remedy
+    # It was said before, while there was hope.
+    assert sum("node-0-0" in record.getMessage() for record in caplog.records) == 1
+    wait_for(lambda: fit.job() is None)
+
+
+def test_what_forbids_pods_is_read_from_the_events(fit, api, controller):
+    controller.jobs[fit.name] = None
+    controller._follow = lambda document: None
+    about = {"kind": "Job", "name": f"{fit.name}-node-0", "namespace": "films"}
+    message = 'pods "x" is forbidden: exceeded quota'
+    api.put(
+        {
+            "apiVersion": "v1", "kind": "Event", "involvedObject": about, "type": "Warning",
+            "metadata": {"name": "e", "namespace": "films"}, "reason": "FailedCreate",
+            "message": message,
+        }
+    )  # fmt: skip
+    del controller.jobs[fit.name]
+    thread = when(lambda: fit.job() and "deletionTimestamp" in fit.job()["metadata"],
+                  lambda: _let_go(api, fit.name))  # fmt: skip
+    with pytest.raises(InfrastructureError, match="exceeded quota"):
+        fit(start_minutes=0.02)
+    thread.join()
+
+
+def _let_go(api, name):
+    job = api.get("TrainJob", name, "films")
+    job["metadata"]["finalizers"] = []
+    api.put(job)
+
+
+def test_a_queue_may_hold_a_job_back_for_long(fit, api, controller):
+    controller.hold = {}
+    condition = {
+        "type": "Suspended", "status": "True", "reason": "Suspended", "message": "queued",
+        "lastTransitionTime": "2026-11-30T00:00:00Z",
+    }  # fmt: skip
+
+    def suspend():
+        job = fit.job()
+        api.put(job | {"status": {"conditions": [condition]}})
+        time.sleep(2.5)
+        controller.hold = None
+        job = fit.job()
+        api.put(job | {"status": {"conditions": [condition | {"status": "False"}]}})
+
+    thread = when(lambda: fit.job() is not None, suspend)
+    assert fit(start_minutes=0.02) == REPORT
+    thread.join()
+
+
+def test_a_job_that_runs_is_adopted_and_changes_its_owner(fit, api, controller, monkeypatch):
+    monkeypatch.setenv("KFP_POD_NAME", "launcher-1")
+    monkeypatch.setenv("KFP_POD_UID", "u1")
+    client, gone = fit.client, []
+    script = "time.sleep(2)\n"
+
+    class Lost(BaseException):
+        """The launcher is killed: it can clean nothing up."""
+
+    def killed(self, name):
+        gone.append(name)
+        raise Lost
+
+    with monkeypatch.context() as patched, pytest.raises(Lost):
+        patched.setattr(JobClient, "pods", killed)
+        patched.setattr(JobClient, "delete", lambda self, name: None)
+        fit(script)
+    (uid,) = {fit.job()["metadata"]["uid"]}
+    assert fit.job()["metadata"]["ownerReferences"][0]["name"] == "launcher-1"
+    monkeypatch.setenv("KFP_POD_NAME", "launcher-2")
+    monkeypatch.setenv("KFP_POD_UID", "u2")
+    assert fit(script) == REPORT
+    assert client is fit.client
+    job = fit.job()
+    assert job["metadata"]["uid"] == uid
+    assert [owner["name"] for owner in job["metadata"]["ownerReferences"]] == ["launcher-2"]
+
+
+def test_a_job_that_has_ended_or_is_of_other_settings_is_replaced(fit, controller):
+    uids = []
+    for settings in (Settings(), Settings(), Settings(train={"seed": 1})):
+        assert fit(settings=settings) == REPORT
+        uids.append(fit.job()["metadata"]["uid"])
+    assert len(set(uids)) == 3
+    digests = {fit.job()["metadata"]["annotations"][DIGEST]}
+    assert len(digests) == 1
+
+
+def test_a_job_goes_with_the_pod_that_began_it(fit, api, controller, monkeypatch):
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "launcher", "namespace": "films"},
+    }
+    uid = api.put(pod)["metadata"]["uid"]
+    monkeypatch.setenv("KFP_POD_NAME", "launcher")
+    monkeypatch.setenv("KFP_POD_UID", uid)
+    thread = when(
+        lambda: running(controller, fit.name), lambda: api.drop("Pod", "launcher", "films")
+    )
+    with pytest.raises(InfrastructureError, match="was deleted by somebody"):
+        fit("time.sleep(60)\n")
+    thread.join()
+    wait_for(lambda: fit.job() is None)
+
+
+def test_an_api_server_that_is_away_for_a_moment_is_waited_for(fit, api, controller, caplog):
+    thread = when(lambda: running(controller, fit.name), lambda: setattr(api, "fail", 4))
+    assert fit("time.sleep(1)\n") == REPORT
+    thread.join()
+    assert api.fail == 0
+    assert caplog.text.count("the API server answered 500") == 1
+
+
+def test_an_older_trainers_stop_is_not_taken_for_the_end(fit):
+    """A pod that was preempted has left its word, and another one is to blame."""
+    script = "fail('stopped in epoch 2', 7) if count == 1 else fail('damaged', 2)\n"
+    with pytest.raises(MarqueeError, match="damaged"):
+        fit(script)
+
+
+def test_a_complete_job_without_a_report_is_an_error(fit):
+    with pytest.raises(InfrastructureError, match="left no report"):
+        fit("sys.exit(0)\n")
+
+
+RIGHTS = {
+    ("create", "trainjobs"): "verb 'create' on trainjobs.trainer.kubeflow.org",
+    ("get", "trainjobs"): "verb 'get' on trainjobs.trainer.kubeflow.org",
+    ("list", "pods"): "verb 'list' on pods",
+    ("get", "pods/log"): "verb 'get' on pods/log",
+}
+
+
+@pytest.mark.parametrize("right", RIGHTS, ids=lambda right: " ".join(right))
+def test_a_missing_right_is_named(right, fit, api):
+    api.refuse.add(right)
+    with pytest.raises(UsageError, match="this account may not") as caught:
+        fit("time.sleep(30)\n")
+    assert RIGHTS[right] in caught.value.remedy
+
+
+def test_a_missing_runtime_is_named(fit, controller):
+    controller.runtimes.clear()
+    with pytest.raises(UsageError, match="no ClusterTrainingRuntime marquee-cpu") as caught:
+        fit()
+    assert "helm/marquee" in caught.value.remedy
+
+
+def test_a_cluster_without_trainer_says_so(tmp_path):
+    with running_kubernetes(crds=()) as api:
+        client = JobClient("films", api.kubeconfig(tmp_path))
+        job = TrainJob(Place(), LaunchSettings(), client, poll=0.05)
+        with pytest.raises(UsageError, match="has no TrainJobs") as caught:
+            job.train(order_at(f"memory://{tmp_path.name}"), Settings())
+    assert "install Kubeflow Trainer" in caught.value.remedy
+
+
+def test_the_rights_that_the_docs_list_are_enough(fit, api, tmp_path):
+    """Those of docs/training.md, bound to the account of KFP's steps."""
+    rules = [
+        {"apiGroups": ["trainer.kubeflow.org"], "resources": ["trainjobs"],
+         "verbs": ["create", "get", "patch", "delete"]},
+        {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+    ]  # fmt: skip
+    kind = "rbac.authorization.k8s.io"
+    api.put({"apiVersion": f"{kind}/v1", "kind": "Role", "rules": rules,
+             "metadata": {"name": "r", "namespace": "films"}})  # fmt: skip
+    subject = {"kind": "ServiceAccount", "name": "pipeline-runner", "namespace": "films"}
+    api.put({"apiVersion": f"{kind}/v1", "kind": "RoleBinding", "subjects": [subject],
+             "roleRef": {"apiGroup": kind, "kind": "Role", "name": "r"},
+             "metadata": {"name": "b", "namespace": "films"}})  # fmt: skip
+    (tmp_path / "account").mkdir()
+    account = "system:serviceaccount:films:pipeline-runner"
+    assert service_account(account)
+    fit.client = JobClient("films", api.kubeconfig(tmp_path / "account", user=account))
+    assert fit() == REPORT
+    # Once more: the ended job is deleted, and made anew.
+    assert fit() == REPORT
+
+
+def test_each_gpu_type_is_named_by_two_labels_or_more():
+    for discovered, _, short in GPU_TYPES.values():
+        assert discovered
+        assert short
