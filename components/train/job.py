@@ -17,6 +17,8 @@ DIGEST = "marquee.dev/training"
 """The annotation that tells one training from another of the same name."""
 IMAGE = "MARQUEE_TRAIN_IMAGE"
 """The variable of the task with the image that its pods run."""
+_RUNTIMES = "MARQUEE_TRAINING_RUNTIMES"
+"""What the names of our runtimes begin with: they are the whole cluster's."""
 _MANAGER = "marquee.dev/train"
 _NODE = "node"
 """What Kubeflow Trainer calls the job of a runtime that trains, and the container in it."""
@@ -41,10 +43,12 @@ def job_name(order: Order) -> str:
 def runtime_of(place: Place) -> str:
     """Name the ClusterTrainingRuntime of our chart that a training needs."""
     if place.nodes > 1:
-        return "marquee-multi-node"
-    if place.gpus > 1:
-        return "marquee-multi-gpu"
-    return "marquee-gpu" if place.gpus else "marquee-cpu"
+        kind = "multi-node"
+    elif place.gpus > 1:
+        kind = "multi-gpu"
+    else:
+        kind = "gpu" if place.gpus else "cpu"
+    return f"{os.environ.get(_RUNTIMES) or 'marquee'}-{kind}"
 
 
 def train_job(

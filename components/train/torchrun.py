@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from components.train.exchange import Exchange
 from components.train.order import Order, TrainReport
@@ -21,6 +22,8 @@ from marquee.settings import Settings
 GRACE_SECONDS = 110
 """How long processes that are asked to stop may take to write their checkpoint; pods are given a
 little more."""
+_DONE_SECONDS = 15.0
+"""How often a pod looks whether the training has ended without it."""
 
 
 class Torchrun:
@@ -57,12 +60,15 @@ class Torchrun:
             raise exchange.error() or _lost(self._processes, code, stopped)
 
 
-def run_torchrun(options: Sequence[str], uri: str) -> tuple[int, bool]:
+def run_torchrun(
+    options: Sequence[str], uri: str, done: Callable[[], bool] = lambda: False
+) -> tuple[int, bool]:
     """Run torchrun until its processes have ended; pass a wish to stop on to them.
 
     Args:
         options: Torchrun's; what it is not told here it reads from `PET_*`.
         uri: Of the exchange.
+        done: Tells whether there is nothing left to wait for.
 
     Returns:
         What it ended with, and whether this process was asked to stop.
@@ -73,7 +79,7 @@ def run_torchrun(options: Sequence[str], uri: str) -> tuple[int, bool]:
     ]
     with postponed_stop() as asked_to_stop, subprocess.Popen(command) as torchrun:
         while _still_runs(torchrun):
-            if asked_to_stop():
+            if asked_to_stop() or done():
                 # It asks each of its processes, and waits for them.
                 torchrun.terminate()
                 torchrun.wait()
@@ -97,6 +103,24 @@ def _lost(processes: int, code: int, stopped: bool) -> MarqueeError:
     )
 
 
+class _Done:
+    """Tells whether the whole training has ended, from time to time.
+
+    torchrun waits 5 minutes for the nodes that are not done; one that was lost at the very end
+    begins anew, and waits in turn for this one.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._asked_at = time.monotonic()
+
+    def __call__(self) -> bool:
+        if time.monotonic() - self._asked_at < _DONE_SECONDS:
+            return False
+        self._asked_at = time.monotonic()
+        return self._exchange.report() is not None
+
+
 def main(uri: str) -> int:
     """Train as one node of a TrainJob.
 
@@ -107,12 +131,16 @@ def main(uri: str) -> int:
         This pod's exit code.
     """
     log.configure()
+    exchange = Exchange(uri)
+    done = _Done(exchange)
     node, processes = (int(os.environ[f"PET_{name}"]) for name in ("NODE_RANK", "NPROC_PER_NODE"))
-    code, stopped = run_torchrun([], uri)
-    if code == 0:
+    if exchange.report():
+        return 0
+    code, stopped = run_torchrun([], uri, done)
+    if code == 0 or exchange.report():
         return 0
     ranks = range(node * processes, (node + 1) * processes)
-    error = Exchange(uri).error(ranks) or _lost(processes, code, stopped)
+    error = exchange.error(ranks) or _lost(processes, code, stopped)
     return error.exit_code
 
 

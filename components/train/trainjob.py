@@ -159,6 +159,10 @@ class TrainJob:
             else:
                 if state.kind == "Complete":
                     return
+                if state.kind == "Failed" and exchange.report():
+                    # A pod was lost after the last step, and nothing of the training with it.
+                    logger.warning("train: %s, but the training had ended by then", state.words)
+                    return
                 if state.kind == "Failed":
                     raise self._failure(state, look, exchange)
             self._wait(asked_to_stop)

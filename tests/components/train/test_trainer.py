@@ -126,8 +126,9 @@ def test_asked_to_stop_it_leaves_a_checkpoint_and_goes_on_to_the_same_weights(wa
     whole = way.train(order("whole"), settings)
     broken = order("broken")
     thread = _when(_checkpoints(broken, 3), lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Stopped):
+    with pytest.raises(MarqueeError, match="stopped") as caught:
         way.train(broken, settings)
+    assert caught.value.exit_code == Stopped.exit_code
     thread.join()
     _wait_for(lambda: _workers() == [])
     assert _checkpoints(broken, 1)()
@@ -157,7 +158,7 @@ def test_a_preempted_node_is_begun_anew_and_ends_in_the_same_weights(node, contr
 
 @pytest.mark.slow
 def test_a_node_that_is_lost_costs_what_follows_the_last_checkpoint(controller, order):
-    settings = Settings(train={**STUDY, "epochs": 5})
+    settings = Settings(train={**STUDY, "epochs": 8, "patience": 8})
     job = two_nodes(controller)
     whole = job.train(order("whole"), settings)
     broken = order("broken")
@@ -166,7 +167,20 @@ def test_a_node_that_is_lost_costs_what_follows_the_last_checkpoint(controller, 
     report = job.train(broken, settings)
     thread.join()
     assert same(weights(whole), weights(report))
-    assert controller.jobs[name].failures >= 1
+    # The one that was killed, and the other one for its sake.
+    assert controller.jobs[name].failures >= 2
+
+
+@pytest.mark.slow
+def test_a_node_that_is_lost_after_the_last_step_keeps_nobody_waiting(controller, order):
+    """The other one waits for it, and it for the other one, when it has begun anew."""
+    done = order("done")
+    name = job_name(done)
+    job = two_nodes(controller)
+    sealed = Path(done.bundle_uri)
+    thread = _when(sealed.exists, lambda: controller.kill(name, 1))
+    assert job.train(done, Settings(train=STUDY)).version == load(done.bundle_uri).version
+    thread.join()
 
 
 def _checkpoints(order, count):

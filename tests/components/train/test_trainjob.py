@@ -580,6 +580,12 @@ def test_an_older_trainers_stop_is_not_taken_for_the_end(fit):
         fit(script)
 
 
+def test_a_job_that_fails_after_the_training_is_no_failure(fit, caplog):
+    script = "(folder / 'report.json').write_text(REPORT)\nsys.exit(2)\n"
+    assert fit(script) == REPORT
+    assert "had ended by then" in caplog.text
+
+
 def test_a_complete_job_without_a_report_is_an_error(fit):
     with pytest.raises(InfrastructureError, match="left no report"):
         fit("sys.exit(0)\n")

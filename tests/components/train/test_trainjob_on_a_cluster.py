@@ -1,0 +1,209 @@
+"""A training of two nodes on CPUs, through our launcher and the Trainer of a real cluster.
+
+The launcher runs in a pod, as on Kubeflow; what it trains on is drawn there before. Launcher
+and nodes share a volume, so that no bucket is needed; all of them run on the launcher's node, as a
+volume that only one node can mount is what every cluster has.
+"""
+
+import os
+import time
+import uuid
+
+import pytest
+from crds import FOLDER
+from kubernetes import client, config
+from kubernetes_api import running_kubernetes
+
+RUN = "/mnt/marquee/run"
+LAUNCH = f"""
+import os
+from components.train.launch import train
+from components.train.order import Order, Place
+from marquee import log
+from marquee.run_layout import RunLayout
+from marquee.settings import Settings
+log.configure()
+task = {{
+    "env": [{{"name": "MARQUEE_TRAIN_IMAGE", "value": os.environ["IMAGE"]}}],
+    "node_selector": {{"kubernetes.io/hostname": os.environ["NODE"]}},
+    "volumes": [{{"name": "disk", "persistentVolumeClaim": {{"claimName": "disk"}}}}],
+    "volume_mounts": [{{"name": "disk", "mountPath": "/mnt/marquee"}}],
+}}
+settings = {{"height": 48, "width": 32, "epochs": 3, "batch_size": 16, "precisions": ""}}
+report = train(
+    Order.of_run(RunLayout("{RUN}"), "custom_cnn", "random"),
+    Settings(train=settings),
+    Place(nodes=2, storage_class="none", task=task),
+)
+print("sealed", report.version, "after", len(report.history), "epochs")
+"""
+RULES = [
+    {
+        "apiGroups": ["trainer.kubeflow.org"],
+        "resources": ["trainjobs"],
+        "verbs": ["create", "get", "patch", "delete"],
+    },
+    {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["list"]},
+    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+]
+SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": 10001,
+    "runAsGroup": 10001,
+    "fsGroup": 10001,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def runtime(prefix):
+    """A runtime for several nodes that promises what our chart's does."""
+    pod = {
+        "restartPolicy": "Never",
+        "securityContext": SECURITY,
+        "terminationGracePeriodSeconds": 120,
+        "containers": [
+            {
+                "name": "node",
+                "image": "marquee-train",
+                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+                "securityContext": _contained(),
+            }
+        ],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+    job = {"backoffLimit": 3, "template": {"spec": pod}}
+    labels = {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
+    node = {"name": "node", "template": {"metadata": {"labels": labels}, "spec": job}}
+    return {
+        "apiVersion": "trainer.kubeflow.org/v1alpha1",
+        "kind": "ClusterTrainingRuntime",
+        "metadata": {"name": f"{prefix}-multi-node"},
+        "spec": {
+            "mlPolicy": {"numNodes": 2, "torch": {}},
+            "template": {"spec": {"replicatedJobs": [node]}},
+        },
+    }
+
+
+def _contained():
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def launcher(image, prefix):
+    """The pod that draws posters, deals them, and trains."""
+    data = image.replace("-train", "-data")
+    shared = {
+        "volumeMounts": [
+            {"name": "disk", "mountPath": "/mnt/marquee"},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+        "securityContext": _contained(),
+    }
+    marquee = ["python", "-m", "marquee"]
+    draw = ["ingest", "--source", "drawn", "--limit", "120", "--out", f"{RUN}/catalog"]
+    deal = ["balance", f"{RUN}/catalog", "--out", f"{RUN}/balance", "--genres", "study4"]
+    environment = [
+        {"name": "IMAGE", "value": image},
+        {"name": "MARQUEE_TRAINING_RUNTIMES", "value": prefix},
+        {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+    ]
+    return {
+        "metadata": {"name": "launcher"},
+        "spec": {
+            "restartPolicy": "Never",
+            "serviceAccountName": "launcher",
+            "securityContext": SECURITY,
+            "initContainers": [
+                {"name": "draw", "image": data, "command": [*marquee, *draw], **shared},
+                {"name": "deal", "image": data, "command": [*marquee, *deal], **shared},
+            ],
+            "containers": [
+                {
+                    "name": "launcher",
+                    "image": image,
+                    "command": ["python", "-c", LAUNCH],
+                    "env": environment,
+                    **shared,
+                }
+            ],
+            "volumes": [
+                {"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}},
+                {"name": "tmp", "emptyDir": {}},
+            ],
+        },
+    }
+
+
+def begin(api, namespace, image, prefix):
+    """Create all that the training needs, strictly validated."""
+    core, rbac = client.CoreV1Api(api), client.RbacAuthorizationV1Api(api)
+    strict = {"field_validation": "Strict"}
+    client.CustomObjectsApi(api).create_cluster_custom_object(
+        "trainer.kubeflow.org", "v1alpha1", "clustertrainingruntimes", runtime(prefix), **strict
+    )
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "2Gi"}},
+    }
+    named = {"metadata": {"name": "launcher"}}
+    core.create_namespaced_persistent_volume_claim(
+        namespace, {"metadata": {"name": "disk"}, "spec": claim}, **strict
+    )
+    core.create_namespaced_service_account(namespace, named, **strict)
+    rbac.create_namespaced_role(namespace, named | {"rules": RULES}, **strict)
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "launcher"}
+    subject = {"kind": "ServiceAccount", "name": "launcher", "namespace": namespace}
+    rbac.create_namespaced_role_binding(
+        namespace, named | {"roleRef": role, "subjects": [subject]}, **strict
+    )
+    core.create_namespaced_pod(namespace, launcher(image, prefix), **strict)
+
+
+def end(api, prefix):
+    client.CustomObjectsApi(api).delete_cluster_custom_object(
+        "trainer.kubeflow.org", "v1alpha1", "clustertrainingruntimes", f"{prefix}-multi-node"
+    )
+
+
+def test_what_the_training_needs_is_valid(tmp_path):
+    if not FOLDER.exists():
+        pytest.skip("needs Trainer's CRDs in ../shared/crds")
+    compile(LAUNCH, "launcher", "exec")
+    with running_kubernetes(crds=("trainer",)) as server:
+        api = config.new_client_from_config(server.kubeconfig(tmp_path))
+        begin(api, "films", "registry/marquee-train:1", "marquee-test")
+        assert server.get("Pod", "launcher", "films")
+        end(api, "marquee-test")
+        assert server.all("ClusterTrainingRuntime") == []
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(1800)
+def test_two_nodes_train_through_kubeflow_trainer():
+    image = os.environ.get("MARQUEE_TEST_TRAIN_IMAGE")
+    if not image:
+        pytest.skip("needs an image: set MARQUEE_TEST_TRAIN_IMAGE (and push -data beside it)")
+    api = config.new_client_from_config(os.environ["MARQUEE_TEST_KUBECONFIG"])
+    core = client.CoreV1Api(api)
+    name = f"marquee-test-{uuid.uuid4().hex[:8]}"
+    core.create_namespace({"metadata": {"name": name}})
+    try:
+        begin(api, name, image, name)
+        deadline = time.monotonic() + 1500
+        while (phase := _phase(core, name)) not in ("Succeeded", "Failed"):
+            assert time.monotonic() < deadline, phase
+            time.sleep(5)
+        said = core.read_namespaced_pod_log("launcher", name, container="launcher")
+        assert phase == "Succeeded", said
+        assert "sealed" in said
+        jobs = client.CustomObjectsApi(api).list_namespaced_custom_object(
+            "trainer.kubeflow.org", "v1alpha1", name, "trainjobs"
+        )["items"]
+        assert [job["spec"]["trainer"]["numNodes"] for job in jobs] == [2]
+    finally:
+        core.delete_namespace(name)
+        end(api, name)
+
+
+def _phase(core, namespace):
+    return core.read_namespaced_pod("launcher", namespace).status.phase
