@@ -31,6 +31,8 @@ from marquee.processes import is_running
 _SCRATCH = ".partial-"
 _UPDATES = 20
 _OPEN_FILES = 64
+_KEY = Path("/etc/marquee-storage/key.json")
+"""Where a pod has a Google service account's key, if the secret `marquee-storage` holds one."""
 _GCS, _S3 = "gs://", "s3://"
 _REFUSED_BY_S3 = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
 """It was replaced, is being replaced, or was removed."""
@@ -77,6 +79,8 @@ def join(uri: str, *parts: str) -> str:
 
 
 def _filesystem(uri: str) -> tuple[Any, str]:
+    if uri.startswith(_GCS):
+        _use_key()
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         # Against an emulator gcsfs asks for the bucket's storage layout until it times out,
         # 30-100 s a call, unless this is off.
@@ -89,6 +93,12 @@ def _filesystem(uri: str) -> tuple[Any, str]:
         raise UsageError(
             f"cannot use storage {uri!r}: {error}", remedy="use a local path, gs:// or s3://"
         ) from error
+
+
+def _use_key() -> None:
+    """Open Google's storage by the pod's key; without one, by workload identity."""
+    if _KEY.exists():
+        os.environ.setdefault("GOOGLE_APPLICATION_CREDENTIALS", str(_KEY))
 
 
 def filesystem(uri: str) -> Any:
@@ -417,6 +427,7 @@ def _gcs_client(emulator: str) -> Any:
 
     if emulator:
         return storage.Client(project="emulator", credentials=AnonymousCredentials())
+    _use_key()
     return storage.Client()
 
 

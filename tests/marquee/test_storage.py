@@ -245,3 +245,23 @@ def test_a_folder_is_replaced_whole(place):
 def test_an_unknown_scheme_is_a_usage_error():
     with pytest.raises(UsageError, match="nowhere://x"):
         storage.read_bytes("nowhere://x")
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "used"),
+    [(False, None, None), (True, None, "key"), (True, "/mine.json", "/mine.json")],
+)
+def test_a_pods_key_opens_googles_storage_unless_another_is_given(
+    key, given, used, tmp_path, monkeypatch
+):
+    """A variable that names no file would shut workload identity out."""
+    variable = "GOOGLE_APPLICATION_CREDENTIALS"
+    file = tmp_path / "key.json"
+    if key:
+        file.write_text("{}")
+    monkeypatch.setattr(storage, "_KEY", file)
+    monkeypatch.setenv(variable, given or "")
+    if given is None:
+        monkeypatch.delenv(variable)
+    storage._use_key()
+    assert os.environ.get(variable) == (str(file) if used == "key" else used)
