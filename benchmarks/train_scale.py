@@ -19,7 +19,7 @@ MARQUEE = [sys.executable, "-m", "marquee"]
 def steps(films: int, folder: Path) -> dict[str, Run]:
     """Make a catalog and a plan, and watch training and evaluation."""
     catalog, split, bundle = (str(folder / name) for name in ("catalog", "split", "bundle"))
-    draw = ["--source", "drawn", "--films", str(films), "--set", "ingest.workers=0"]
+    draw = ["--source", "drawn", "--limit", str(films), "--set", "ingest.workers=0"]
     watch([*MARQUEE, "ingest", *draw, "--out", catalog])
     watch([*MARQUEE, "balance", catalog, "--out", split])
     train = [*MARQUEE, "train", catalog, split, "--out", bundle, "--set", "train.epochs=1"]

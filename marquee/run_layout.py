@@ -138,7 +138,7 @@ class RunLayout:
         """Store what the run is made of; refuse a folder whose catalog has other posters.
 
         Args:
-            posters: What chooses the posters: source, path, films and limit.
+            posters: What chooses the posters: source, path, limit and years.
             settings: The resolved settings.
 
         Raises:

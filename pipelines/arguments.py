@@ -21,7 +21,7 @@ def parse_arguments(spec: Mapping[str, Any], given: list[str]) -> dict[str, Any]
 
     Args:
         spec: The pipeline's compiled specification.
-        given: Such as `["films=200", "vgg16=false"]`.
+        given: Such as `["limit=200", "vgg16=false"]`.
 
     Returns:
         A value of the declared type a parameter.

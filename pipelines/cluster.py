@@ -200,8 +200,7 @@ class Cluster:
             UsageError: The server refused it.
             InfrastructureError: The server is away or at fault.
         """
-        name, digest = package.stem, hashlib.sha256(package.read_bytes()).hexdigest()[:_DIGITS]
-        version = f"{__version__}-{digest}"
+        name, version = package.stem, version_of(package)
         pipeline = self._find_pipeline(name) or self.call(
             f"make the pipeline {name}",
             self._pipelines.pipeline_service_create_pipeline,
@@ -487,6 +486,15 @@ def _failure_of(run: Run) -> MarqueeError | None:
     except Exception as fault:  # whatever the storage raises, the news is that the run failed
         logger.warning("what failed cannot be read below %s (%s)", uri, fault)
         return None
+
+
+def version_of(package: Path) -> str:
+    """Name the version of a pipeline that a package is.
+
+    Args:
+        package: The compiled package.
+    """
+    return f"{__version__}-{hashlib.sha256(package.read_bytes()).hexdigest()[:_DIGITS]}"
 
 
 def reference(version: api.V2beta1PipelineVersion) -> api.V2beta1PipelineVersionReference:

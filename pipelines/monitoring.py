@@ -4,13 +4,15 @@ from typing import Dict  # noqa: UP035 - KFP reads the annotation
 
 from kfp import dsl
 
-from pipelines.steps import add_kubeflow, add_webhook, make_task
+from pipelines.steps import add_kubeflow, add_webhook, limits, make_task
 
 NAME = "marquee-monitoring"
 
 
 @dsl.pipeline(
-    name=NAME, description="Prediction records in, drift reports and requests to train out."
+    name=NAME,
+    description="Prediction records in, drift reports and requests to train out.",
+    pipeline_config=limits(days=1),
 )
 def monitoring(
     run_uri: str,

@@ -4,12 +4,16 @@ from typing import Dict  # noqa: UP035 - KFP reads the annotation
 
 from kfp import dsl
 
-from pipelines.steps import make_task
+from pipelines.steps import limits, make_task
 
 NAME = "poster-scoring"
 
 
-@dsl.pipeline(name=NAME, description="A catalog of posters in, a model's labels of all of it out.")
+@dsl.pipeline(
+    name=NAME,
+    description="A catalog of posters in, a model's labels of all of it out.",
+    pipeline_config=limits(days=2),
+)
 def scoring(
     run_uri: str,
     catalog_uri: str,

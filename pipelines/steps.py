@@ -32,11 +32,22 @@ __all__ = [
     "add_kubeflow",
     "add_tmdb_token",
     "add_webhook",
+    "limits",
     "make_task",
 ]
 
 IMAGE_PREFIX = os.environ.get("MARQUEE_IMAGE_PREFIX", "marquee")
 """Registry and repository of our images, read when a pipeline is compiled."""
+
+
+STORAGE_PVC = os.environ.get("MARQUEE_STORAGE_PVC", "")
+"""A volume that every step has at `/mnt/marquee`, where there is no object storage; likewise."""
+_STORAGE = "marquee-storage"
+"""The optional secret that opens the object storage, where workload identity does not."""
+_DAY = 24 * 3600
+_USER = 10001
+"""That of our images."""
+_SECRET_PATH, _PVC_PATH, _CACHE_PATH = "/etc/marquee-storage", "/mnt/marquee", "/var/cache/marquee"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,37 +63,98 @@ class Policy:
     """Which of our images it runs in: `data`, `train` or `monitoring`."""
     cache: bool
     retries: int
+    hours: float
+    """After these a try of it is ended."""
+    cpus: str
+    """CPUs that it asks for, and may use."""
+    memory: str
+    """Memory that it asks for, and may use."""
     function: Callable[..., typing.Any]
 
 
 POLICIES: dict[str, Policy] = {
-    "plan-ingest": Policy(image="data", cache=False, retries=3, function=plan),
-    "ingest": Policy(image="data", cache=False, retries=3, function=ingest),
-    "merge": Policy(image="data", cache=False, retries=2, function=merge),
-    "validate": Policy(image="data", cache=True, retries=0, function=validate),
-    "balance": Policy(image="data", cache=True, retries=0, function=balance),
-    "train": Policy(image="train", cache=True, retries=2, function=train),
-    "evaluate": Policy(image="train", cache=True, retries=1, function=evaluate),
-    "register": Policy(image="train", cache=False, retries=2, function=register),
-    "skip": Policy(image="data", cache=True, retries=0, function=skip),
-    "gate": Policy(image="train", cache=False, retries=0, function=gate),
-    "rollout": Policy(image="train", cache=False, retries=3, function=rollout),
-    "notify": Policy(image="train", cache=False, retries=0, function=notify),
-    "score": Policy(image="train", cache=False, retries=3, function=score),
-    "monitor": Policy(image="monitoring", cache=False, retries=2, function=monitor),
-    "retrain": Policy(image="monitoring", cache=False, retries=2, function=retrain),
-}
-"""Every step of every pipeline."""
+    "plan-ingest": Policy(
+        image="data", cache=False, retries=3, hours=1, cpus="500m", memory="1Gi", function=plan
+    ),
+    "ingest": Policy(
+        image="data", cache=False, retries=3, hours=24, cpus="2", memory="4Gi", function=ingest
+    ),
+    "merge": Policy(
+        image="data", cache=False, retries=2, hours=4, cpus="1", memory="4Gi", function=merge
+    ),
+    "validate": Policy(
+        image="data", cache=True, retries=0, hours=4, cpus="2", memory="4Gi", function=validate
+    ),
+    "balance": Policy(
+        image="data", cache=True, retries=0, hours=2, cpus="2", memory="4Gi", function=balance
+    ),
+    "train": Policy(
+        image="train", cache=True, retries=2, hours=49, cpus="4", memory="16Gi", function=train
+    ),
+    "evaluate": Policy(
+        image="train", cache=True, retries=1, hours=6, cpus="4", memory="8Gi", function=evaluate
+    ),
+    "register": Policy(
+        image="train", cache=False, retries=2, hours=1, cpus="500m", memory="2Gi", function=register
+    ),
+    "skip": Policy(
+        image="data", cache=True, retries=0, hours=0.5, cpus="250m", memory="512Mi", function=skip
+    ),
+    "gate": Policy(
+        image="train", cache=False, retries=0, hours=2, cpus="2", memory="4Gi", function=gate
+    ),
+    "rollout": Policy(
+        image="train", cache=False, retries=3, hours=96, cpus="1", memory="4Gi", function=rollout
+    ),
+    "notify": Policy(
+        image="train", cache=False, retries=0, hours=0.5, cpus="250m", memory="1Gi", function=notify
+    ),
+    "score": Policy(
+        image="train", cache=False, retries=3, hours=24, cpus="4", memory="8Gi", function=score
+    ),
+    "monitor": Policy(
+        image="monitoring", cache=False, retries=2, hours=6, cpus="2", memory="8Gi",
+        function=monitor,
+    ),
+    "retrain": Policy(
+        image="monitoring", cache=False, retries=2, hours=1, cpus="500m", memory="2Gi",
+        function=retrain,
+    ),
+}  # fmt: skip
+"""Every step of every pipeline. What `train` asks for is for each of the pods that it starts."""
 
 
 _SIGNING, _PLACES = ("register", "gate", "rollout"), "marquee"
 """The steps that sign or verify, and the ConfigMap that tells them where things are."""
+_CACHING = ("evaluate", "score")
+"""The steps that keep what can be made again on their disk."""
 _MODEL_PLACES = {
     "models": "MARQUEE_MODELS",
     "prometheus": "MARQUEE_PROMETHEUS",
     "records": "MARQUEE_RECORDS",
     "kserve-namespace": "MARQUEE_KSERVE_NAMESPACE",
 }
+_PASSED_ON = [
+    dsl.TaskConfigField.RESOURCES,
+    dsl.TaskConfigField.KUBERNETES_NODE_SELECTOR,
+    dsl.TaskConfigField.KUBERNETES_TOLERATIONS,
+    dsl.TaskConfigField.KUBERNETES_AFFINITY,
+    # The step itself reads and writes below run_uri.
+    dsl.TaskConfigPassthrough(field=dsl.TaskConfigField.ENV, apply_to_task=True),
+    dsl.TaskConfigPassthrough(field=dsl.TaskConfigField.KUBERNETES_VOLUMES, apply_to_task=True),
+]
+"""What the train step's task carries for the pods of the TrainJob that it starts."""
+
+
+def limits(days: int) -> dsl.PipelineConfig:
+    """Say how long runs of a pipeline may take, and how long Kubernetes keeps those that ended.
+
+    Args:
+        days: After these a run is ended.
+    """
+    return dsl.PipelineConfig(
+        active_deadline_seconds=days * _DAY, ttl_seconds_after_finished=7 * _DAY
+    )
 
 
 def make_task(step: str, name: str = "", **arguments: typing.Any) -> dsl.PipelineTask:
@@ -94,19 +166,44 @@ def make_task(step: str, name: str = "", **arguments: typing.Any) -> dsl.Pipelin
         arguments: The step's inputs.
 
     Returns:
-        The task, its cache and retry policy set.
+        The task, its policy set.
     """
     policy = POLICIES[step]
-    task = _component(policy, name or step)(**arguments)
+    task = _component(step, policy, name or step)(**arguments)
     task.set_caching_options(policy.cache)
     if policy.retries:
         task.set_retry(policy.retries, backoff_duration="10s", backoff_factor=2.0)
+    task.set_cpu_request(policy.cpus).set_cpu_limit(policy.cpus)
+    task.set_memory_request(policy.memory).set_memory_limit(policy.memory)
+    kubernetes.set_timeout(task, round(3600 * policy.hours))
+    kubernetes.set_security_context(
+        task, run_as_user=_USER, run_as_group=_USER, run_as_non_root=True
+    )
+    _add_storage(task)
+    if step == "train":
+        task.set_env_variable("MARQUEE_TRAIN_IMAGE", _image(policy))
+        _add_places(task, {"training-runtimes": "MARQUEE_TRAINING_RUNTIMES"})
+    if step in _CACHING:
+        kubernetes.empty_dir_mount(task, "cache", _CACHE_PATH, size_limit="20Gi")
     if step in _SIGNING:
         _add_secret(task, "marquee-signing", "key.pem", "MARQUEE_SIGNING_KEY")
         _add_places(task, _MODEL_PLACES)
     if step == "rollout":
         _add_secret(task, "marquee-token", "token", "MARQUEE_TOKEN")
     return task
+
+
+def _add_storage(task: dsl.PipelineTask) -> None:
+    """Let a task read and write where runs are kept."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
+    kubernetes.use_secret_as_env(
+        task, _STORAGE, secret_key_to_env={name: name for name in names}, optional=True
+    )
+    if STORAGE_PVC:
+        # KFP names volumes after what is in them, so not beside the secret of the same name.
+        kubernetes.mount_pvc(task, STORAGE_PVC, _PVC_PATH)
+    else:
+        kubernetes.use_secret_as_volume(task, _STORAGE, _SECRET_PATH, optional=True)
 
 
 def _add_secret(task: dsl.PipelineTask, secret: str, key: str, variable: str) -> None:
@@ -157,7 +254,11 @@ def add_kubeflow(task: dsl.PipelineTask) -> None:
     )
 
 
-def _component(policy: Policy, name: str) -> typing.Any:
+def _image(policy: Policy) -> str:
+    return f"{IMAGE_PREFIX}-{policy.image}:{__version__}"
+
+
+def _component(step: str, policy: Policy, name: str) -> typing.Any:
     function = policy.function
     # Component files name kfp's types in annotations only, so that they load without kfp.
     hints = typing.get_type_hints(function, vars(dsl), include_extras=True)
@@ -166,8 +267,9 @@ def _component(policy: Policy, name: str) -> typing.Any:
     function.__annotations__ = hints
     component = dsl.component(
         function,
-        base_image=f"{IMAGE_PREFIX}-{policy.image}:{__version__}",
+        base_image=_image(policy),
         install_kfp_package=False,
+        task_config_passthroughs=_PASSED_ON if step == "train" else None,
     )
     # A task is named after its component, and two architectures must not share a name.
     named = copy.copy(component)

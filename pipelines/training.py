@@ -1,10 +1,11 @@
 """The training pipeline: posters in, registered models out."""
 
+from collections.abc import Mapping
 from typing import Any, Dict  # noqa: UP035 - KFP reads the annotation
 
 from kfp import dsl
 
-from pipelines.steps import SPANS_AT_A_TIME, add_tmdb_token, add_webhook, make_task
+from pipelines.steps import SPANS_AT_A_TIME, add_tmdb_token, add_webhook, limits, make_task
 
 NAME = "marquee-training"
 ARCHITECTURES: tuple[str, ...] = ("custom_cnn", "vgg16")
@@ -18,6 +19,7 @@ def _train(
     run_uri: Any,
     split_digest: Any,
     weights: Any,
+    place: Mapping[str, Any],
     registry_uri: Any,
     overrides: Any,
 ) -> Any:
@@ -30,6 +32,7 @@ def _train(
             split_digest=split_digest,
             architecture=architecture,
             weights=weights,
+            **place,
             overrides=overrides,
         )
         version = trained.outputs["Output"]
@@ -54,20 +57,25 @@ def _train(
     return dsl.OneOf(registered.outputs["Output"], skipped.outputs["Output"])
 
 
-@dsl.pipeline(name=NAME, description="Posters in, evaluated and registered genre models out.")
+@dsl.pipeline(
+    name=NAME,
+    description="Posters in, evaluated and registered genre models out.",
+    pipeline_config=limits(days=7),
+)
 def training(
     run_uri: str,
     source: str = "folder",
     path: str = "",
-    films: int = 1500,
     limit: int = 0,
-    from_year: int = 0,
-    to_year: int = 0,
     imdb: str = "",
     label_set: str = "all18",
     custom_cnn: bool = True,
     vgg16: bool = True,
     weights: str = "torchvision",
+    nodes: int = 1,
+    gpus: int = 0,
+    gpu_type: str = "any",
+    storage_class: str = "",
     registry_uri: str = "",
     rollout_to: str = "",
     overrides: Dict[str, str] = {},  # noqa: B006, UP006 - KFP wants a literal default
@@ -78,15 +86,16 @@ def training(
         run_uri: Where the run leaves what it makes, such as gs://bucket/runs/today.
         source: Where posters come from - folder, drawn or tmdb.
         path: The folder with posters.csv and the images (source folder).
-        films: How many films to draw (source drawn).
-        limit: Take a sample of this many posters; 0 takes all (sources folder and drawn).
-        from_year: The first release year; 0 begins with the first film (source tmdb).
-        to_year: The last release year; 0 ends with the present one (source tmdb).
+        limit: A sample of this many posters, or this many drawn films; 0 takes all, or draws 1500.
         imdb: IMDb's title.basics.tsv.gz, a file or a URL, to compare the labels with.
         label_set: What to predict - all18, study4 or subgenres.
         custom_cnn: Train our own network from scratch.
         vgg16: Train VGG16 by transfer learning.
         weights: VGG16's ImageNet weights - torchvision, random, or the URI of a safetensors file.
+        nodes: How many machines train an architecture together.
+        gpus: How many GPUs each of them has; 0 trains on CPUs.
+        gpu_type: Which GPUs.
+        storage_class: Of each machine's volume for features; with none they are on its own disk.
         registry_uri: The model registry; without it, one below run_uri.
         rollout_to: The InferenceService that the best model is rolled out to, once it has beaten
             the champion; without it, it stays a candidate.
@@ -100,10 +109,7 @@ def training(
             run_uri=run_uri,
             source=source,
             path=path,
-            films=films,
             limit=limit,
-            from_year=from_year,
-            to_year=to_year,
             overrides=overrides,
         )
         add_tmdb_token(planned)
@@ -113,7 +119,6 @@ def training(
                 run_uri=run_uri,
                 source=source,
                 path=path,
-                films=films,
                 limit=limit,
                 span=span,
                 spans=planned.output,
@@ -141,6 +146,12 @@ def training(
                 run_uri=run_uri,
                 split_digest=balanced.outputs["Output"],
                 weights=weights,
+                place={
+                    "nodes": nodes,
+                    "gpus": gpus,
+                    "gpu_type": gpu_type,
+                    "storage_class": storage_class,
+                },
                 registry_uri=registry_uri,
                 overrides=overrides,
             )

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def ingest(
-    run_uri: str, source: str, path: str, films: int, limit: int, span: str, spans: list[str],
+    run_uri: str, source: str, path: str, limit: int, span: str, spans: list[str],
     overrides: dict[str, str], metrics: Output[Metrics],
 ) -> str:  # fmt: skip
     """Bring the posters of a slice into the run's catalog; give the slice's name."""
@@ -19,7 +19,7 @@ def ingest(
 
     with step.step(f"ingest-{span}", run_uri) as layout:
         settings_of_span = share(settings.load(overrides), len(spans))
-        posters = {"path": path, "films": films, "limit": limit or None}
+        posters = {"path": path, "limit": limit or None}
         report = ingest_span(layout, source, span, settings_of_span, posters)
         metrics.metadata.update(added=report.added, quarantined=report.refused)
     return span

@@ -40,6 +40,11 @@ LICENCE = typer.Option(
     help="What rows are under that do not say it themselves (source folder); 'asserted by the "
     "user' without it.",
 )
+LIMIT = typer.Option(
+    None,
+    min=1,
+    help="Take a sample of this many posters; of drawn films, draw this many (1500 without it).",
+)
 IMDB = typer.Option(
     None,
     metavar="URI",

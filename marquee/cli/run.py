@@ -15,6 +15,7 @@ from marquee.cli.options import (
     IMAGE_BASE_URL,
     IMDB,
     LICENCE,
+    LIMIT,
     SET,
     TO,
     LabelSet,
@@ -41,10 +42,9 @@ def run(
     path: str | None = typer.Option(
         None, metavar="DIR", help="The folder with posters.csv and images (source folder)."
     ),
-    films: int = typer.Option(1500, min=1, help="How many films to draw (source drawn)."),
     arch: str = typer.Option("custom_cnn,vgg16", help="Architectures, joined by commas."),
     genres: LabelSet = typer.Option(LabelSet.ALL18, help="The label set to predict."),
-    limit: int | None = typer.Option(None, min=1, help="Take a sample of this many posters."),
+    limit: int | None = LIMIT,
     licence: str | None = LICENCE,
     base_url: str | None = BASE_URL,
     image_base_url: str | None = IMAGE_BASE_URL,
@@ -81,16 +81,18 @@ def run(
             remedy="give --out a local folder; on Kubeflow, set the pipeline's run_uri",
         )
     folder = Path(out or f"runs/{datetime.now():%Y%m%d-%H%M%S}")
-    options = given("tmdb", base_url=base_url, image_base_url=image_base_url)
-    options |= given("ingest", licence=licence)
+    options = given(
+        "tmdb",
+        base_url=base_url,
+        image_base_url=image_base_url,
+        from_year=from_year,
+        to_year=to_year,
+    ) | given("ingest", licence=licence)
     summary, failure = run_pipeline(
         folder,
         source=source.value,
         path=path or "",
-        films=films,
         limit=limit or 0,
-        from_year=from_year or 0,
-        to_year=to_year or 0,
         imdb=imdb or "",
         architectures=parse_architectures(arch),
         label_set=genres.value,
@@ -130,10 +132,7 @@ def run_pipeline(
     *,
     source: str,
     path: str = "",
-    films: int = 1500,
     limit: int = 0,
-    from_year: int = 0,
-    to_year: int = 0,
     imdb: str = "",
     architectures: list[str],
     label_set: str,
@@ -148,10 +147,7 @@ def run_pipeline(
         folder: Where everything goes.
         source: `folder`, `drawn` or `tmdb`.
         path: The folder of posters (source folder).
-        films: How many films to draw (source drawn).
-        limit: At most this many posters; 0 takes all.
-        from_year: The first release year; 0 for no bound (source tmdb).
-        to_year: The last release year; 0 for no bound (source tmdb).
+        limit: At most this many posters; 0 takes all of a folder, and draws 1500.
         imdb: IMDb's `title.basics.tsv.gz`, if labels are to be compared with it.
         architectures: Which to train.
         label_set: What to predict.
@@ -181,7 +177,7 @@ def run_pipeline(
     # What can be seen to be wrong is said at once, not by a step minutes later.
     path, imdb = absolute(path), absolute(imdb)
     settings = load(overrides)
-    make_source(source, settings=settings, path=path, films=films, limit=limit or None)
+    make_source(source, settings=settings, path=path, limit=limit or None)
     weights = _check_weights(weights, architectures)
     for name in architectures:
         resolve_settings(name, settings)
@@ -193,10 +189,7 @@ def run_pipeline(
         "run_uri": layout.uri,
         "source": source,
         "path": path,
-        "films": films,
         "limit": limit,
-        "from_year": from_year,
-        "to_year": to_year,
         "imdb": imdb,
         "label_set": label_set,
         **{name: name in architectures for name in ARCHITECTURES},

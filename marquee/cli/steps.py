@@ -12,6 +12,7 @@ from marquee.cli.options import (
     IMAGE_BASE_URL,
     IMDB,
     LICENCE,
+    LIMIT,
     RATE,
     SET,
     TO,
@@ -30,9 +31,8 @@ def ingest(
     path: str | None = typer.Option(
         None, metavar="DIR", help="The folder with posters.csv and images (source folder)."
     ),
-    films: int = typer.Option(1500, min=1, help="How many films to draw (source drawn)."),
     seed: int = typer.Option(0, help="Chooses the drawn films."),
-    limit: int | None = typer.Option(None, min=1, help="Take a sample of this many posters."),
+    limit: int | None = LIMIT,
     licence: str | None = LICENCE,
     base_url: str | None = BASE_URL,
     image_base_url: str | None = IMAGE_BASE_URL,
@@ -59,7 +59,7 @@ def ingest(
         concurrency=concurrency,
     ) | given("ingest", licence=licence)
     settings = load(parse_overrides(overrides) | options)
-    posters: dict[str, Any] = {"path": path, "films": films, "seed": seed, "limit": limit}
+    posters: dict[str, Any] = {"path": path, "seed": seed, "limit": limit}
     with stoppable():
         sources = (
             make_source(source.value, span, settings=settings, **posters)

@@ -34,7 +34,7 @@ def run(folder):
     return marquee(
         *("monitor", "--records", folder / "records", "--bundle", folder / "bundle"),
         *("--truth", folder / "truth.csv", "--out", folder / "out"),
-        *("--retrain", "--training", "source=drawn", "--training", "films=300"),
+        *("--retrain", "--training", "source=drawn", "--training", "limit=300"),
         *("--set", "monitor.evidently=false", "--set", "monitor.backfill=3"),
     )
 
@@ -53,7 +53,7 @@ def test_a_model_that_is_less_often_right_asks_for_training(world):
     (request,) = requests(world)
     assert request["causes"] == ["average precision: Drama"]
     assert request["status"] == "waiting"
-    assert request["training"] == {"registry_uri": "", "source": "drawn", "films": "300"}
+    assert request["training"] == {"registry_uri": "", "source": "drawn", "limit": "300"}
     assert request["id"] in marquee("retrain", "list", world / "out")
 
 

@@ -122,7 +122,7 @@ def test_the_metrics_are_shown_beside_the_baselines(finished):
 
 def test_another_run_on_other_posters_is_refused(finished, tmp_path):
     out, _ = finished
-    result = marquee("run", "--source", "drawn", "--films", "30", "--out", out)
+    result = marquee("run", "--source", "drawn", "--limit", "30", "--out", out)
     assert result.returncode == 2
     assert "holds a run on other posters" in result.stderr
 

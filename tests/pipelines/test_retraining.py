@@ -22,7 +22,7 @@ def request(**changes):
         "causes": ("average precision: Horror",),
         "why": "Horror is recognised less well",
         "window": "one/other",
-        "training": {"source": "drawn", "films": "0"},
+        "training": {"source": "drawn", "limit": "-1"},
         "made_at": "2026-11-10T00:00:00+00:00",
         "status": Status.RUNNING,
     }
@@ -90,7 +90,9 @@ def kubeflow(tmp_path):
 
 def test_on_kubeflow_a_request_starts_one_run_by_the_pipelines_name(kubeflow, tmp_path):
     server, launcher = kubeflow
-    wanted = request(training={"source": "tmdb", "from_year": "2020", "vgg16": "false"})
+    overrides = {"tmdb.from_year": 2020}
+    training = {"source": "tmdb", "overrides": json.dumps(overrides), "vgg16": "false"}
+    wanted = request(training=training)
     page = launcher.start(wanted)
     assert launcher.start(wanted) == page  # the step was started again
     (run,) = server.named("runs")
@@ -99,7 +101,7 @@ def test_on_kubeflow_a_request_starts_one_run_by_the_pipelines_name(kubeflow, tm
     assert found.arguments == {
         "run_uri": str(tmp_path / "abc"),
         "source": "tmdb",
-        "from_year": 2020,
+        "overrides": overrides,
         "vgg16": False,
     }
 

@@ -8,6 +8,8 @@ WHOLE = "all"
 """The one slice of a source that is not cut."""
 
 KINDS = ("folder", "drawn", "tmdb")
+DRAWN_FILMS = 1500
+"""How many films are drawn unless a limit says it."""
 
 
 def plan(kind: str, tmdb: TmdbSettings) -> list[str]:
@@ -37,7 +39,6 @@ def make_source(
     *,
     settings: Settings | None = None,
     path: str | None = None,
-    films: int = 1500,
     seed: int = 0,
     limit: int | None = None,
 ) -> PosterSource:
@@ -48,9 +49,8 @@ def make_source(
         span: A slice that `plan` gave.
         settings: Where TMDB is, and what a folder's rows are under that do not say it.
         path: The folder (kind `folder`).
-        films: How many films to draw (kind `drawn`).
         seed: Chooses the drawn films.
-        limit: At most this many posters (kinds `folder` and `drawn`).
+        limit: At most this many posters of a folder; how many films to draw (kind `drawn`).
 
     Returns:
         The source.
@@ -62,7 +62,7 @@ def make_source(
     if kind == "drawn":
         from components.ingest.sources.drawn import DrawnSource
 
-        return DrawnSource(min(films, limit or films), seed)
+        return DrawnSource(limit or DRAWN_FILMS, seed)
     if kind == "folder":
         from components.ingest.sources.folder import FolderSource
 
