@@ -5,6 +5,7 @@ Kubeflow Trainer describe, and ends with our exit code: the Job's failure policy
 pod from a wrong setting by it.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from marquee.settings import Settings
 GRACE_SECONDS = 110
 """How long processes that are asked to stop may take to write their checkpoint; pods are given a
 little more."""
+_DEAF_SECONDS = 10.0
 _DONE_SECONDS = 15.0
 """How often a pod looks whether the training has ended without it."""
 
@@ -79,10 +81,16 @@ def run_torchrun(
     ]
     with postponed_stop() as asked_to_stop, subprocess.Popen(command) as torchrun:
         while _still_runs(torchrun):
-            if asked_to_stop() or done():
+            if asked_to_stop():
                 # It asks each of its processes, and waits for them.
                 torchrun.terminate()
                 torchrun.wait()
+            elif done():
+                torchrun.terminate()
+                # While it waits for other nodes it hears nothing.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    torchrun.wait(_DEAF_SECONDS)
+                torchrun.kill()
         return torchrun.returncode, asked_to_stop()
 
 

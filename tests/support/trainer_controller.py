@@ -7,6 +7,7 @@ conditions and progress can be read from the API as from a real one; a TrainJob 
 pods are, and it goes with its owner.
 """
 
+import contextlib
 import copy
 import json
 import os
@@ -20,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from kubernetes_api import Refusal
 
-from marquee.processes import free_port
+from marquee.processes import family, free_port
 
 RUNTIMES = ("marquee-cpu", "marquee-gpu", "marquee-multi-gpu", "marquee-multi-node")
 BACKOFF_LIMIT = 6
@@ -77,7 +78,7 @@ class TrainerController:
         """Kill a pod with all that runs in it."""
         pod = self.jobs[name].pods[index]
         pod.reason = reason
-        os.killpg(pod.process.pid, signal.SIGKILL)
+        _kill(pod.process)
 
     def _admit(self, document):
         """Do what Trainer's webhook does, before a TrainJob is stored."""
@@ -191,7 +192,7 @@ class _Job:
             if pod and pod.process and pod.process.poll() is None and number not in pod.sent:
                 pod.sent.add(number)
                 if number == signal.SIGKILL:
-                    os.killpg(pod.process.pid, number)
+                    _kill(pod.process)
                 else:
                     pod.process.send_signal(number)
 
@@ -305,6 +306,13 @@ class _Pod:
             with self._api.changed:
                 lines = self._api.logs.setdefault((self._namespace, self._name), [])
                 lines.append(f"{stamp} {line.rstrip()}")
+
+
+def _kill(process):
+    """End a process and all below it: torchrun gives each of its own a session."""
+    for pid in family(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def deny(why):
