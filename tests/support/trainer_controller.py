@@ -1,10 +1,11 @@
 """Kubeflow Trainer and JobSet of ours: the pods of a TrainJob are processes of this machine.
 
 Each pod runs what the trainer's container would, with the `PET_*` variables that Trainer injects,
-all nodes on loopback. A pod that ends is treated as our runtimes' failure policy says (restart
-policy Never): 7 and a disruption do not count, 2 and 3 fail the job, all else counts. Pods' logs,
-conditions and progress can be read from the API as from a real one; a TrainJob is gone once its
-pods are, and it goes with its owner.
+all nodes on loopback. What becomes of the job when a pod fails is what our chart's runtimes say: 2,
+3 and 4 fail it; all else ends all pods and begins all anew, together, as nodes of an old and of a
+new group would wait for each other; 7 and a disruption do not count. Pods' logs, conditions and
+progress can be read from the API as from a real one; a TrainJob is gone once its pods are, and it
+goes with its owner.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from kubernetes_api import Refusal
 from marquee.processes import family, free_port
 
 RUNTIMES = ("marquee-cpu", "marquee-gpu", "marquee-multi-gpu", "marquee-multi-node")
-BACKOFF_LIMIT = 6
+MAX_RESTARTS = 4
 _FINALIZER = "marquee.test/pods"
 _RESERVED = ("PET_NNODES", "PET_NPROC_PER_NODE", "PET_NODE_RANK", "PET_MASTER_ADDR")
 
@@ -171,25 +172,32 @@ class _Job:
             "PET_MASTER_ADDR": "127.0.0.1",
             "PET_MASTER_PORT": str(free_port()),
         }
-        self.pods = [None] * trainer["numNodes"]
-        self.made, self.failures, self.ended = 0, 0, False
+        self._nodes = trainer["numNodes"]
+        self.pods, self.groups, self.failures, self.ended = [], 0, 0, False
+        self._failing = False
 
     def follow(self, hold):
         """Start the pods that are wanted, and see which have ended."""
-        for index, pod in enumerate(self.pods):
-            if pod is None:
-                self.pods[index] = self._new_pod(index, hold)
-            elif pod.process is None and hold is None:
+        if not self.pods:
+            self.groups += 1
+            self.pods = [self._new_pod(index, hold) for index in range(self._nodes)]
+        for pod in self.pods:
+            if pod.process is None and hold is None:
                 pod.start(self._command, self._variables)
             elif pod.process and pod.process.poll() is not None and not pod.counted:
-                self._count(index, pod)
-        codes = [pod.process and pod.process.poll() for pod in self.pods if pod]
-        if not self.ended and codes == [0] * len(self.pods):
+                self._count(pod)
+        if self._failing:
+            self.signal(signal.SIGTERM)
+            if not self.running():
+                for pod in self.pods:
+                    pod.remove()
+                self.pods, self._failing = [], False
+        elif not self.ended and all(p.process and p.process.poll() == 0 for p in self.pods):
             self._end("Complete", "AllJobsCompleted", "jobset completed successfully")
 
     def signal(self, number):
         for pod in self.pods:
-            if pod and pod.process and pod.process.poll() is None and number not in pod.sent:
+            if pod.process and pod.process.poll() is None and number not in pod.sent:
                 pod.sent.add(number)
                 if number == signal.SIGKILL:
                     _kill(pod.process)
@@ -197,30 +205,28 @@ class _Job:
                     pod.process.send_signal(number)
 
     def running(self):
-        return any(p and p.process and p.process.poll() is None for p in self.pods)
+        return any(p.process and p.process.poll() is None for p in self.pods)
 
     def _new_pod(self, index, hold):
-        self.made += 1
-        pod = _Pod(self._api, self, index, f"{self.name}-node-0-{index}-{self.made:05}")
+        pod = _Pod(self._api, self, index, f"{self.name}-node-0-{index}-{self.groups:05}")
         if hold is None:
             pod.start(self._command, self._variables)
         else:
             pod.write({"phase": "Pending", **hold})
         return pod
 
-    def _count(self, index, pod):
+    def _count(self, pod):
         """Do what the failure policy says of a pod that has ended."""
         pod.counted = True
         code = pod.end()
-        if code == 0:
+        if code == 0 or self._failing or self.ended:
             return
-        if not pod.disrupted and code != 7:
-            self.failures += 1
-            if code in (2, 3) or self.failures > BACKOFF_LIMIT:
-                self.signal(signal.SIGTERM)
-                self._end("Failed", "FailedJobs", "jobset failed due to one or more job failures")
-                return
-        self.pods[index] = None
+        self.failures += not pod.disrupted and code != 7
+        if code in (2, 3, 4) or self.failures > MAX_RESTARTS:
+            self.signal(signal.SIGTERM)
+            self._end("Failed", "FailedJobs", "jobset failed due to one or more job failures")
+        else:
+            self._failing = True
 
     def _end(self, kind, reason, message):
         self.ended = True
@@ -270,6 +276,10 @@ class _Pod:
         phase = "Failed" if code else "Succeeded"
         self.write({"phase": phase, "containerStatuses": [self._container(state)]})
         return code
+
+    def remove(self):
+        self._reader.join()
+        self._api.drop("Pod", self._name, self._namespace)
 
     def write(self, status):
         self._api.put(

@@ -390,7 +390,8 @@ def test_memory_that_runs_out_is_named(fit, controller):
 
 def running(controller, name):
     job = controller.jobs.get(name)
-    return bool(job) and all(pod and pod.process and pod.process.poll() is None for pod in job.pods)
+    pods = job.pods if job else []
+    return bool(pods) and all(pod.process and pod.process.poll() is None for pod in pods)
 
 
 def test_a_preempted_pod_does_not_count_and_the_new_log_is_followed(fit, api, controller, capfd):
