@@ -12,6 +12,8 @@ from helpers import ROOT
 from objects import VERSIONS, containers_of, pods_of
 from rules import SECRETS
 
+from components.train.job import runtime_of
+from components.train.order import Place
 from marquee import __version__
 from pipelines.steps import POLICIES
 
@@ -146,3 +148,25 @@ def runtime(objects):
 def test_the_schemas_are_of_the_kubernetes_that_the_chart_asks_for():
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["kubeVersion"] == f">={VERSIONS[0]}.0-0"
+
+
+@pytest.mark.parametrize("prefix", ["", "horror"])
+def test_each_training_finds_its_runtime(prefix, monkeypatch):
+    values = {"training": {"runtimePrefix": prefix}} if prefix else {}
+    objects = render(values)
+    names = [
+        each["metadata"]["name"] for each in objects if each["kind"] == "ClusterTrainingRuntime"
+    ]
+    data = next(each for each in objects if each["metadata"]["name"] == "marquee")["data"]
+    monkeypatch.setenv("MARQUEE_TRAINING_RUNTIMES", data["training-runtimes"])
+    places = [Place(), Place(gpus=1), Place(gpus=4), Place(nodes=2, gpus=1), Place(nodes=2)]
+    assert {runtime_of(place) for place in places} == set(names)
+
+
+def test_every_key_of_the_config_map_is_read_by_somebody():
+    read = {
+        key
+        for package in PACKAGES
+        for _, key in taken(package, "configMapAsEnv", "configMapName", "configMapKey")
+    }
+    assert set(everything("ConfigMap")["marquee"]["data"]) == read
