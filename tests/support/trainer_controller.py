@@ -55,7 +55,7 @@ class TrainerController:
         self._status = ThreadingHTTPServer(("127.0.0.1", 0), _status_handler(self))
         api.controllers.append(self._admit)
         self._threads = [
-            threading.Thread(target=self._status.serve_forever, daemon=True),
+            threading.Thread(target=self._status.serve_forever, args=(0.02,), daemon=True),
             threading.Thread(target=self._run, daemon=True),
         ]
         for thread in self._threads:

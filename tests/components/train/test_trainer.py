@@ -91,9 +91,21 @@ def same(one, other):
     return one.keys() == other.keys() and all(equal(one[name], other[name]) for name in one)
 
 
+@pytest.fixture(scope="module")
+def alone(drawn_catalog, drawn_split, tmp_path_factory):
+    """What one process learns."""
+    order = Order(
+        catalog_uri=drawn_catalog,
+        split_uri=drawn_split,
+        architecture="custom_cnn",
+        weights="random",
+        bundle_uri=str(tmp_path_factory.mktemp("alone") / "bundle"),
+    )
+    return train(order, Settings(train=STUDY))
+
+
 @pytest.mark.parametrize("way", WAYS, indirect=True)
-def test_two_processes_learn_what_one_learns(way, order):
-    alone = train(order("alone"), Settings(train=STUDY))
+def test_two_processes_learn_what_one_learns(way, order, alone):
     together = way.train(order("together"), Settings(train=STUDY))
     assert len(alone.history) == len(together.history) == 3
     for one, two in zip(alone.history, together.history, strict=True):
