@@ -76,12 +76,16 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def build(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Image]]:
     """Builds an image, once: `build(name)`."""
     folder = tmp_path_factory.mktemp("images")
-    context = folder / "context"
-    context.mkdir()
-    copy_context(ROOT, context)
-    builder = Builder(context, folder, wheels, ARGUMENTS)
-    yield lambda name: builder.build(IMAGES[name].text, name, MOUNT_POINTS)
-    shutil.rmtree(folder)
+    # In memory, 3 GB: to delete 300,000 files took a disk three minutes.
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6g", "tmpfs", folder], check=True)
+    try:
+        context = folder / "context"
+        context.mkdir()
+        copy_context(ROOT, context)
+        builder = Builder(context, folder, wheels, ARGUMENTS)
+        yield lambda name: builder.build(IMAGES[name].text, name, MOUNT_POINTS)
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(params=BUILT)
@@ -225,8 +229,7 @@ def start(volumes: dict[str, Path | None]) -> Iterator[Callable[..., Container]]
 
     yield start
     for container in containers:
-        container.process.kill()
-        container.process.wait()
+        container.kill()
 
 
 def test_nothing_but_the_volumes_can_be_written(any_image, start):

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -166,6 +167,12 @@ class Container:
         child = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0]
         os.kill(int(child), number)
 
+    def kill(self) -> None:
+        """End it; its process 1 would outlive the one that started it, as it changed its user."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGKILL)
+        self.process.wait()
+
 
 def _script(root: Path, volumes: Mapping[str, Path | None], read_only: bool) -> str:
     """The shell script that mounts what process 1 sees, then becomes it."""
@@ -254,11 +261,12 @@ class Builder:
                 image.workdir = instruction.value
                 (image.root / instruction.value.lstrip("/")).mkdir(parents=True)
             case "COPY":
-                origin, words = self.context, instruction.words
+                words = instruction.words
                 if words[0].startswith("--from="):
                     origin = self._stage(stages, words[0].removeprefix("--from=")).root
-                    words = words[1:]
-                _copy(words, image, origin)
+                    _copy(words[1:], image, origin, "-al")
+                else:
+                    _copy(words, image, self.context, "-a")
             case "RUN":
                 _run(instruction.value, image, self.wheels)
             case "USER":
@@ -273,7 +281,7 @@ class Builder:
                 raise NotImplementedError(other)
 
 
-def _copy(words: Sequence[str], image: Image, origin: Path) -> None:
+def _copy(words: Sequence[str], image: Image, origin: Path, how: str) -> None:
     """COPY: of a folder, what is in it."""
     target = image.root / Path(image.workdir, words[-1]).relative_to("/")
     for word in words[:-1]:
@@ -281,7 +289,7 @@ def _copy(words: Sequence[str], image: Image, origin: Path) -> None:
         if Path(source).is_dir():
             target.mkdir(parents=True, exist_ok=True)
             source += "/."
-        copy = ["cp", "-a", "--no-preserve=ownership", "--remove-destination"]
+        copy = ["cp", how, "--no-preserve=ownership", "--remove-destination"]
         subprocess.run([*copy, source, target], check=True)
 
 
