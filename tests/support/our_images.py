@@ -20,7 +20,7 @@ class OurImage:
     rooms: frozenset[str]
     """The folders of code in it, besides the kernel."""
     commands: tuple[str, ...]
-    """The modules of the command line whose commands run there; steps are in `POLICIES`."""
+    """The modules whose commands run there, such as a TrainJob's; steps are in `POLICIES`."""
     foreign: frozenset[str]
     """What other images need, and this one must not carry."""
 
@@ -34,7 +34,7 @@ def _image(dockerfile: str, rooms: str, commands: str, foreign: str) -> OurImage
     return OurImage(
         dockerfile=dockerfile,
         rooms=frozenset(rooms.split()),
-        commands=tuple(f"marquee.cli.{name}" for name in commands.split()),
+        commands=tuple(commands.split()),
         foreign=frozenset(foreign.split()),
     )
 
@@ -49,19 +49,20 @@ IMAGES = {
     "train": _image(
         "components/Dockerfile",
         rooms="components",
-        commands="tune",
+        commands="marquee.cli.tune components.train.torchrun components.train.worker",
         foreign="kserve evidently great-expectations duckdb",
     ),
     "monitoring": _image(
         "monitoring/Dockerfile",
         rooms="components monitoring pipelines",
-        commands="reports pipeline preflight monitor drift retrain",
+        commands="marquee.cli.reports marquee.cli.pipeline marquee.cli.preflight "
+        "marquee.cli.monitor marquee.cli.drift marquee.cli.retrain",
         foreign="torch torchvision openvino onnxruntime kserve great-expectations",
     ),
     "serving": _image(
         "serving/Dockerfile",
         rooms="serving",
-        commands="serve receive",
+        commands="marquee.cli.serve marquee.cli.receive",
         foreign="torch torchvision kfp evidently great-expectations scikit-learn model-registry",
     ),
 }
