@@ -53,6 +53,7 @@ def start(
     out: str = typer.Option("", metavar="OUT", help="Where the report goes."),
 ) -> None:
     """Roll a bundle out, or go on with a rollout of it that was stopped or killed."""
+    from components.rollout.backends.places import open_place
     from components.rollout.page import sentence
     from components.rollout.policy import read_policy
     from components.rollout.rollout import Order, raise_unless_promoted, roll_out
@@ -60,7 +61,7 @@ def start(
 
     opened = open_registry(registry) if registry else None
     canary = _resolve(bundle, opened, require_signature)
-    place = _backend(name, backend, namespace, port)
+    place = open_place(name, backend, namespace=namespace, port=port)
     order = Order(
         canary=canary,
         policy=read_policy(policy),
@@ -221,8 +222,8 @@ def _state(place: "Backend") -> "State":
     return state
 
 
-def _backend(name: str, kind: str, namespace: str, port: int = 0) -> "Backend":
-    """Open the place of a rollout; find out which kind it is if it is not said."""
+def _backend(name: str, kind: str, namespace: str) -> "Backend":
+    """Open the place of a rollout that another leads, of whatever kind it is if it is not said."""
     from components.rollout.backends.places import open_place
 
-    return open_place(name, kind, namespace=namespace, port=port)
+    return open_place(name, kind, namespace=namespace, watches=False)

@@ -42,7 +42,9 @@ def open_local(name: str) -> LocalBackend:
     return LocalBackend(folder)
 
 
-def open_place(name: str, kind: str, *, namespace: str = "", port: int = 0) -> Backend:
+def open_place(
+    name: str, kind: str, *, namespace: str = "", port: int = 0, watches: bool = True
+) -> Backend:
     """Open the place of a rollout.
 
     Args:
@@ -51,16 +53,18 @@ def open_place(name: str, kind: str, *, namespace: str = "", port: int = 0) -> B
             one of that name or no cluster to talk to, and else what the InferenceService is.
         namespace: Of the InferenceService; that of this pod or context without it.
         port: Of a new local deployment.
+        watches: Whether traffic is to be looked at, as by who leads a rollout.
 
     Raises:
-        UsageError: There is no such place, or it is of another kind.
+        UsageError: There is no such place, it is of another kind, or nobody says where its traffic
+            is to be looked at.
     """
     if kind not in KINDS:
         raise UsageError(f"the backend is {kind!r}", remedy=f"use one of: {', '.join(KINDS)}")
     folder = local_folder(name)
     if kind == "local" or (kind == "auto" and (folder.exists() or not _has_cluster())):
         return LocalBackend(folder, port)
-    return _open_kserve(name, kind, namespace)
+    return _open_kserve(name, kind, namespace, watches)
 
 
 def _has_cluster() -> bool:
@@ -69,7 +73,7 @@ def _has_cluster() -> bool:
     return is_configured()
 
 
-def _open_kserve(name: str, kind: str, namespace: str) -> Backend:
+def _open_kserve(name: str, kind: str, namespace: str, watches: bool) -> Backend:
     from components.rollout.backends.cluster import Cluster
     from components.rollout.backends.kserve import KServeBackend
     from components.rollout.backends.prometheus import COUNTERS, Prometheus
@@ -78,7 +82,7 @@ def _open_kserve(name: str, kind: str, namespace: str) -> Backend:
     cluster = Cluster(namespace or default_namespace())
     url = os.environ.get("MARQUEE_PROMETHEUS", "")
     records = os.environ.get("MARQUEE_RECORDS", "")
-    if not url or not records:
+    if watches and not (url and records):
         raise UsageError(
             "nobody says where traffic is counted and predictions are recorded",
             remedy="set MARQUEE_PROMETHEUS to Prometheus' address and MARQUEE_RECORDS to the URI "

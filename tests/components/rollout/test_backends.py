@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 from bundles import tiny_bundle
+from command import marquee
 from crds import FOLDER, problem_of
 from helpers import encode, noise_poster
 from kserve_controller import MODE, kserve_config, running_kserve
@@ -505,3 +506,18 @@ def test_a_bundle_that_cannot_be_loaded_is_hopeless(kserve, api):
     }
     readiness = kserve.readiness(world)
     assert (readiness.hopeless, readiness.reason) == (True, "SHA256SUMS does not match")
+
+
+def test_who_does_not_lead_needs_no_prometheus(api, kserve, tmp_path, monkeypatch):
+    """An abort is asked for from anywhere; only who leads looks at traffic."""
+    monkeypatch.setenv("KUBECONFIG", api.kubeconfig(tmp_path))
+    for name in ("MARQUEE_PROMETHEUS", "MARQUEE_RECORDS"):
+        monkeypatch.delenv(name, raising=False)
+    kserve.write(a_state(), kserve.read()[1])
+    assert "abort is asked for" in marquee("rollout", "abort", "posters", "--reason", "complaints")
+    request = kserve.request()
+    assert (request.what, request.reason) == ("abort", "complaints")
+    assert "led by process" in marquee("rollout", "status", "posters")
+    bundle = tiny_bundle(tmp_path / "bundle").folder
+    said = marquee("rollout", "start", bundle, "--name", "posters", code=2)
+    assert "MARQUEE_PROMETHEUS" in said
