@@ -43,7 +43,7 @@ def job_name(order: Order) -> str:
 def runtime_of(place: Place) -> str:
     """Name the ClusterTrainingRuntime of our chart that a training needs."""
     if place.nodes > 1:
-        kind = "multi-node"
+        kind = "multi-node-gpu" if place.gpus else "multi-node"
     elif place.gpus > 1:
         kind = "multi-gpu"
     else:
@@ -145,8 +145,9 @@ def _resources(place: Place) -> Document:
     resources = {kind: dict(given.get(kind) or {}) for kind in ("requests", "limits")}
     for amounts in resources.values():
         amounts.pop(_GPU, None)
-    if place.gpus:
-        resources["limits"][_GPU] = place.gpus
+        if place.gpus:
+            # In both: Trainer merges them into the runtime's one by one, and the two must be equal.
+            amounts[_GPU] = place.gpus
     return {kind: amounts for kind, amounts in resources.items() if amounts}
 
 

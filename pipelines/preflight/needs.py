@@ -41,7 +41,7 @@ class Need:
         return f"{self.resource}.{self.group}".rstrip(".")
 
 
-RUNTIMES = ("cpu", "gpu", "multi-gpu", "multi-node")
+RUNTIMES = ("cpu", "gpu", "multi-gpu", "multi-node", "multi-node-gpu")
 """The ClusterTrainingRuntimes, after their prefix."""
 
 

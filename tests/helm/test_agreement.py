@@ -1,5 +1,7 @@
 """The chart's objects are what the rest of the project reads, runs and watches."""
 
+import copy
+import dataclasses
 import json
 import re
 import shutil
@@ -9,14 +11,21 @@ import yaml
 from chart import CHART, render
 from chart_cases import CASES, EVERYTHING, PROMETHEUS
 from helpers import ROOT
+from kubernetes.utils.quantity import parse_quantity
 from objects import VERSIONS, containers_of, pods_of
 from rules import SECRETS
 
-from components.train.job import runtime_of
-from components.train.order import Place
+from components.train.job import runtime_of, train_job
+from components.train.order import Order, Place
+from components.train.settings import LaunchSettings
 from marquee import __version__
 from pipelines.steps import POLICIES
 
+GPU = "nvidia.com/gpu"
+PLACES = (
+    *(Place(), Place(gpus=1), Place(gpus=2), Place(gpus=8)),
+    *(Place(nodes=2), Place(nodes=2, gpus=1), Place(nodes=3, gpus=8)),
+)
 PACKAGES = sorted((ROOT / "pipelines/compiled").glob("*.yaml"))
 
 
@@ -159,8 +168,60 @@ def test_each_training_finds_its_runtime(prefix, monkeypatch):
     ]
     data = next(each for each in objects if each["metadata"]["name"] == "marquee")["data"]
     monkeypatch.setenv("MARQUEE_TRAINING_RUNTIMES", data["training-runtimes"])
-    places = [Place(), Place(gpus=1), Place(gpus=4), Place(nodes=2, gpus=1), Place(nodes=2)]
-    assert {runtime_of(place) for place in places} == set(names)
+    assert {runtime_of(place) for place in PLACES} == set(names)
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place.nodes}x{place.gpus}")
+def test_what_a_training_s_pods_ask_for_is_what_kubernetes_accepts(place):
+    """Trainer merges a TrainJob's resources into the runtime's, amount by amount."""
+    resources = copy.deepcopy(
+        training_runtimes({})[runtime_of(place)]["containers"][0]["resources"]
+    )
+    for kind, amounts in resources_of(place).items():
+        resources[kind].update(amounts)
+    asked, bound = resources["requests"], resources["limits"]
+    assert bound.get(GPU, 0) == asked.get(GPU, 0) == place.gpus
+    for name in asked.keys() & bound.keys():
+        assert parse_quantity(asked[name]) <= parse_quantity(bound[name])
+
+
+def resources_of(place):
+    """Give what a TrainJob of the compiled pipeline asks for each pod."""
+    task = {"resources": {kind: {"cpu": "4", "memory": "16Gi"} for kind in ("requests", "limits")}}
+    order = Order(
+        architecture="vgg16", weights="random",
+        **{f"{name}_uri": f"gs://b/{name}" for name in ("catalog", "split", "bundle")},
+    )  # fmt: skip
+    job = train_job(order, dataclasses.replace(place, task=task), LaunchSettings(), "d", None)
+    return job["spec"]["trainer"]["resourcesPerNode"]
+
+
+def training_runtimes(values):
+    """Give the pods of the chart's runtimes by name."""
+    return {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"]["replicatedJobs"][0]["template"][
+            "spec"
+        ]["template"]["spec"]
+        for each in render(values)
+        if each["kind"] == "ClusterTrainingRuntime"
+    }
+
+
+def test_gpu_nodes_are_for_trainings_with_gpus():
+    chosen = {"nodeSelector": {"pool": "gpu"}, "tolerations": [{"key": "gpu"}]}
+    pods = training_runtimes({"training": {"gpu": chosen}})
+    for name, pod in pods.items():
+        wants = GPU in pod["containers"][0]["resources"]["limits"]
+        assert wants == name.endswith("gpu")
+        assert (pod.get("nodeSelector") == chosen["nodeSelector"]) == wants
+        assert (pod.get("tolerations") == chosen["tolerations"]) == wants
+
+
+def test_trainings_that_ended_stay_until_their_owner_goes():
+    """JobSet would take itself away, and Trainer make it anew for the TrainJob that stays."""
+    for each in render({}):
+        if each["kind"] == "ClusterTrainingRuntime":
+            assert "ttlSecondsAfterFinished" not in each["spec"]["template"]["spec"]
 
 
 def test_every_key_of_the_config_map_is_read_by_somebody():

@@ -24,7 +24,9 @@ from kubernetes_api import Refusal
 
 from marquee.processes import family, free_port
 
-RUNTIMES = ("marquee-cpu", "marquee-gpu", "marquee-multi-gpu", "marquee-multi-node")
+RUNTIMES = tuple(
+    f"marquee-{kind}" for kind in ("cpu", "gpu", "multi-gpu", "multi-node", "multi-node-gpu")
+)
 MAX_RESTARTS = 4
 _FINALIZER = "marquee.test/pods"
 _RESERVED = ("PET_NNODES", "PET_NPROC_PER_NODE", "PET_NODE_RANK", "PET_MASTER_ADDR")

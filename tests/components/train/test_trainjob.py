@@ -94,7 +94,7 @@ PLACES = {
     "several nodes": (Place(nodes=2, task=TASK, storage_class="fast"), "marquee-multi-node", 1),
     "all of it": (
         Place(nodes=3, gpus=8, gpu_type="L40S", task=TASK, storage_class="none"),
-        "marquee-multi-node",
+        "marquee-multi-node-gpu",
         8,
     ),
 }
@@ -117,7 +117,7 @@ def test_what_the_task_carries_goes_to_the_pods():
     assert trainer["image"] == "registry/marquee-train:1"
     assert trainer["resourcesPerNode"] == {
         "limits": {"memory": "16Gi", "nvidia.com/gpu": 2},
-        "requests": {"cpu": "4", "memory": "16Gi"},
+        "requests": {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": 2},
     }
     assert [variable["name"] for variable in trainer["env"]] == [
         *("MARQUEE_TRAIN_IMAGE", "AWS_ACCESS_KEY_ID", "MARQUEE_CACHE"),
