@@ -26,6 +26,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs a cluster: set MARQUEE_TEST_KUBECONFIG")
 
 
+def pytest_runtest_teardown() -> None:
+    """Drop what a step of this process logged to: pytest closes its standard error."""
+    for handler in logging.getLogger().handlers[:]:
+        if type(handler) is logging.StreamHandler:
+            logging.getLogger().removeHandler(handler)
+
+
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[..., Path]:
     """Make a folder of `count` sound posters."""

@@ -144,7 +144,9 @@ def test_a_verdict_shows_its_colour(tmp_path):
 def red_pixels(tmp_path, page):
     """Count the pixels in the colour of what failed."""
     shot = tmp_path / "shot.png"
-    chromium(tmp_path, page, "--window-size=900,700", f"--screenshot={shot}")
+    # Time for a frame, which is another process and may be drawn after the page is there.
+    options = ("--window-size=900,700", "--virtual-time-budget=3000")
+    chromium(tmp_path, page, *options, f"--screenshot={shot}")
     pixels = np.asarray(Image.open(shot).convert("RGB")).reshape(-1, 3)
     return (np.abs(pixels.astype(int) - (0xB3, 0x26, 0x1E)).max(axis=1) < 12).sum()
 
@@ -191,6 +193,6 @@ def test_pages_are_escaped_and_fetch_nothing():
 
 def test_a_required_tool_that_is_missing_fails(monkeypatch):
     monkeypatch.setenv("MARQUEE_REQUIRE_TOOLS", "1")
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
     with pytest.raises(pytest.fail.Exception, match="no-such-tool"):
         require_tool("no-such-tool")
