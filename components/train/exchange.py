@@ -6,6 +6,7 @@ On a cluster they share no disk, so this is below the run's URI.
 import dataclasses
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from components.train.order import Order, PeerLost, TrainReport
@@ -13,6 +14,9 @@ from components.train.settings import TrainSettings
 from marquee import storage
 from marquee.errors import MarqueeError, Stopped
 from marquee.settings import Settings
+
+_RETRIED_WITHIN = timedelta(minutes=10)
+"""A try that comes later is taken for a person's, who may have mended what was wrong."""
 
 
 class Exchange:
@@ -72,6 +76,55 @@ class Exchange:
             names = [name for name in names if int(name[len("error-") : -len(".json")]) in ranks]
         errors = [json.loads(storage.read_text(storage.join(self.uri, name))) for name in names]
         return min(map(Reported, errors), key=Reported.distance) if errors else None
+
+    def beat(self) -> None:
+        """Leave a sign of life; for the launcher that follows the training."""
+        self._write("heartbeat", at=datetime.now(UTC).isoformat())
+
+    def heartbeat(self) -> str:
+        """Read the launcher's last sign of life; empty if there never was one."""
+        return self._read("heartbeat").get("at", "")
+
+    def abandon(self) -> None:
+        """Say that the launcher is gone, so that all nodes end the training."""
+        self._write("abandoned", since=self.heartbeat())
+
+    def is_abandoned(self) -> bool:
+        """Tell whether a node said that the launcher is gone, and none has come since."""
+        return bool(self.heartbeat()) and self._read("abandoned").get("since") == self.heartbeat()
+
+    def refuse(self, training: str, task: str) -> None:
+        """Say that another try of a training would end like this one.
+
+        Args:
+            training: Its digest.
+            task: Whose tries they are.
+        """
+        self._write("refused", training=training, task=task, at=datetime.now(UTC).isoformat())
+
+    def refusal(self, training: str, task: str) -> "Reported | None":
+        """Read why a try of the same task a moment ago failed, if another one would too.
+
+        Args:
+            training: Its digest.
+            task: Whose tries they are.
+        """
+        found = self._read("refused")
+        if not task or (found.get("training"), found.get("task")) != (training, task):
+            return None
+        age = datetime.now(UTC) - datetime.fromisoformat(found["at"])
+        return self.error() if age < _RETRIED_WITHIN else None
+
+    def _write(self, name: str, **document: str) -> None:
+        storage.write_text(self._file(name), json.dumps(document))
+
+    def _read(self, name: str) -> dict[str, str]:
+        """Read a document; empty if there is none."""
+        try:
+            document: dict[str, str] = json.loads(storage.read_text(self._file(name)))
+        except FileNotFoundError:
+            return {}
+        return document
 
     def _file(self, name: str) -> str:
         return storage.join(self.uri, f"{name}.json")

@@ -4,9 +4,9 @@ import dataclasses
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 from components.train.architectures import architecture
+from components.train.pods import NODE, Document, check_seen, runtime_patch
 from components.train.search import Parameter, SearchSpace
 from components.train.settings import resolve_settings
 from components.train.train import Order
@@ -14,12 +14,8 @@ from marquee import storage
 from marquee.errors import UsageError
 from marquee.settings import check_range
 
-Document = dict[str, Any]
-
 METRIC = "validation_macro_map"
 """What a trial prints after each epoch, and Katib collects; see `metric_line`."""
-_NODE = "node"
-"""What Kubeflow Trainer calls the container that trains."""
 _LONGEST_NAME = 31
 """Katib adds 9 letters for a trial's name, and JobSet more for that of a pod."""
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -108,7 +104,7 @@ def experiment(order: Order, space: SearchSpace, trials: Trials) -> Document:
             "metricsCollectorSpec": {"collector": {"kind": "StdOut"}},
             "parameters": [_parameter(item) for item in space.parameters],
             "trialTemplate": {
-                "primaryContainerName": _NODE,
+                "primaryContainerName": NODE,
                 "trialParameters": [
                     *({"name": item.name, "reference": item.name} for item in space.parameters),
                     {"name": "trial", "reference": "${trialSpec.Name}"},
@@ -206,23 +202,17 @@ def _mounted(claim: str) -> Document:
     """Give a patch of the runtime that mounts the volume where runs expect it."""
     pod = {
         "volumes": [{"name": claim, "persistentVolumeClaim": {"claimName": claim}}],
-        "containers": [{"name": _NODE, "volumeMounts": [{"name": claim, "mountPath": _MOUNT}]}],
+        "containers": [{"name": NODE, "volumeMounts": [{"name": claim, "mountPath": _MOUNT}]}],
     }
-    job = {"name": _NODE, "template": {"spec": {"template": {"spec": pod}}}}
-    return {
-        "manager": "marquee.dev/tune",
-        "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [job]}}},
-    }
+    return runtime_patch("marquee.dev/tune", pod)
 
 
 def _check_places(order: Order, trials: Trials) -> None:
-    for uri in (order.catalog_uri, order.split_uri, order.checkpoints):
-        seen = trials.storage_pvc and uri.startswith(f"{_MOUNT}/")
-        if storage.is_local(uri) and not seen:
-            raise UsageError(
-                f"{uri} is on this machine's disk, which the pods of a trial do not see",
-                remedy="give a run in a bucket, or --storage-pvc and a run below /mnt/marquee",
-            )
+    check_seen(
+        (order.catalog_uri, order.split_uri, order.checkpoints),
+        [_MOUNT] if trials.storage_pvc else [],
+        "give a run in a bucket, or --storage-pvc and a run below /mnt/marquee",
+    )
     for word in (order.catalog_uri, order.split_uri, order.checkpoints, order.weights):
         if not _PLAIN.fullmatch(word):
             raise UsageError(

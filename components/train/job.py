@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.train.order import ANY_GPU, GPU_TYPES, NODE_DISK, Order, Place
+from components.train.pods import NODE, Document, check_seen, runtime_patch
 from components.train.settings import LaunchSettings
-from marquee import storage
-from marquee.errors import UsageError
-
-Document = dict[str, Any]
 
 DIGEST = "marquee.dev/training"
 """The annotation that tells one training from another of the same name."""
@@ -20,8 +17,6 @@ IMAGE = "MARQUEE_TRAIN_IMAGE"
 _RUNTIMES = "MARQUEE_TRAINING_RUNTIMES"
 """What the names of our runtimes begin with: they are the whole cluster's."""
 _MANAGER = "marquee.dev/train"
-_NODE = "node"
-"""What Kubeflow Trainer calls the job of a runtime that trains, and the container in it."""
 _GPU = "nvidia.com/gpu"
 _FEATURES, _FEATURES_PATH = "marquee-features", "/mnt/marquee-features"
 
@@ -103,19 +98,20 @@ def pod_owner() -> Document | None:
     return {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
 
 
+def task_of_pod() -> str:
+    """Name what this pod is one try of; empty outside of Kubeflow Pipelines."""
+    # Argo names the pods of all tries alike, but for what follows the last hyphen.
+    return os.environ.get("KFP_POD_NAME", "").rpartition("-")[0]
+
+
 def _check_shared(order: Order, place: Place) -> None:
     mounts = [mount["mountPath"] for mount in place.task.get("volume_mounts") or []]
-    for uri in (order.catalog_uri, order.split_uri, order.bundle_uri, order.exchange):
-        if storage.is_local(uri) and not any(_below(uri, mount) for mount in mounts):
-            raise UsageError(
-                f"{uri} is on this machine's disk, which the pods of a TrainJob do not see",
-                remedy="give the run a run_uri in a bucket, or compile the pipeline with "
-                "MARQUEE_STORAGE_PVC and put it below /mnt/marquee",
-            )
-
-
-def _below(uri: str, folder: str) -> bool:
-    return storage.local_path(uri).is_relative_to(folder)
+    check_seen(
+        (order.catalog_uri, order.split_uri, order.bundle_uri, order.exchange),
+        mounts,
+        "give the run a run_uri in a bucket, or compile the pipeline with MARQUEE_STORAGE_PVC and "
+        "put it below /mnt/marquee",
+    )
 
 
 def _trainer(order: Order, place: Place) -> Document:
@@ -162,7 +158,7 @@ def _patch(place: Place, launch: LaunchSettings) -> Document:
     if tolerations and place.gpus:
         # A patch's tolerations stand for the runtime's, which has this one.
         tolerations.append({"key": _GPU, "operator": "Exists", "effect": "NoSchedule"})
-    container = {"name": _NODE, **({"volumeMounts": mounts} if mounts else {})}
+    container = {"name": NODE, **({"volumeMounts": mounts} if mounts else {})}
     pod = {
         "nodeSelector": place.task.get("node_selector"),
         "tolerations": tolerations,
@@ -170,12 +166,7 @@ def _patch(place: Place, launch: LaunchSettings) -> Document:
         "volumes": volumes,
         "containers": [container],
     }
-    template = {"spec": {key: value for key, value in pod.items() if value}}
-    job = {"name": _NODE, "template": {"spec": {"template": template}}}
-    return {
-        "manager": _MANAGER,
-        "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [job]}}},
-    }
+    return runtime_patch(_MANAGER, {key: value for key, value in pod.items() if value})
 
 
 def _features(storage_class: str, gigabytes: int) -> Document:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from components.train.job import Document
+from components.train.pods import Document
 from marquee.errors import UsageError
 from marquee.kubernetes import TIMEOUTS, NotThere, api_client, default_namespace, explained
 

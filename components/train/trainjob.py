@@ -2,12 +2,14 @@
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
-from components.train.exchange import Exchange, digest
-from components.train.job import DIGEST, Document, job_name, pod_owner, train_job
+from components.train.exchange import Exchange, Reported, digest
+from components.train.job import DIGEST, job_name, pod_owner, task_of_pod, train_job
 from components.train.job_client import JobClient
 from components.train.job_state import (
     State,
@@ -19,8 +21,9 @@ from components.train.job_state import (
     troubles,
 )
 from components.train.order import Order, Place, TrainReport
+from components.train.pods import Document
 from components.train.settings import LaunchSettings
-from marquee.errors import InfrastructureError, MarqueeError, Stopped
+from marquee.errors import InfrastructureError, MarqueeError, Stopped, explain
 from marquee.processes import postponed_stop
 from marquee.settings import Settings
 
@@ -31,6 +34,10 @@ _AWAY_SECONDS = 600.0
 """How long the API server may be away while a training runs."""
 _GONE_SECONDS = 300.0
 """How long pods that are deleted may take: they write a checkpoint first."""
+_BEAT_SECONDS = 30.0
+_STOP_SECONDS = 0.05
+_HOPELESS = (2, 3, 4)
+"""Usage, data and quality: what another try would not mend; as in the runtimes' failure policy."""
 _TAIL = 20
 """Lines of the log of a pod that failed."""
 
@@ -77,12 +84,22 @@ class TrainJob:
         exchange = Exchange(order.exchange)
         name = job_name(order)
         with postponed_stop() as asked_to_stop:
-            self._begin(order, settings, exchange, asked_to_stop)
-            try:
-                self._follow(name, exchange, asked_to_stop)
-            except BaseException:
-                self._clean_up(name)
-                raise
+            training = self._begin(order, settings, exchange, asked_to_stop)
+
+            def delete() -> bool:
+                if asked_to_stop():
+                    self._clean_up(name)
+                return asked_to_stop()
+
+            # A step that is cancelled has a second or less, whatever it waits for just now.
+            with _meanwhile(delete, _STOP_SECONDS), _meanwhile(_sign(exchange), _BEAT_SECONDS):
+                try:
+                    self._follow(name, exchange, asked_to_stop)
+                except BaseException as error:
+                    self._clean_up(name)
+                    if isinstance(error, Reported) and error.exit_code in _HOPELESS:
+                        exchange.refuse(training, task_of_pod())
+                    raise
         report = exchange.report()
         if report is None:
             raise InfrastructureError(
@@ -103,7 +120,8 @@ class TrainJob:
         settings: Settings,
         exchange: Exchange,
         asked_to_stop: Callable[[], bool],
-    ) -> None:
+    ) -> str:
+        """See to it that the job runs; give what tells it from another of its name."""
         place = (self._place.nodes, self._place.gpus, self._place.gpu_type)
         wanted, owner = digest(order, settings, *place), pod_owner()
         job = train_job(order, self._place, self._launch, wanted, owner)
@@ -113,17 +131,23 @@ class TrainJob:
             logger.info("train: following the TrainJob %s, which runs", name)
             if owner:
                 self._client.own(name, owner)
-            return
+            return wanted
+        refusal = exchange.refusal(wanted, task_of_pod())
+        if refusal:
+            logger.warning("train: not tried again, as it would end like the try before")
+            raise refusal
         if found:
             logger.info("train: replacing the TrainJob %s", name)
             self._client.delete(name)
             self._await_end(name, asked_to_stop)
         exchange.begin(order, settings)
+        exchange.beat()
         self._client.create(job)
         logger.info(
             "train: TrainJob %s of the runtime %s: %d nodes, %d GPUs each",
             name, job["spec"]["runtimeRef"]["name"], self._place.nodes, self._place.gpus,
         )  # fmt: skip
+        return wanted
 
     @staticmethod
     def _is_running(job: Document, wanted: str) -> bool:
@@ -153,6 +177,8 @@ class TrainJob:
                 state = look.again()
                 away_since = None
             except InfrastructureError as error:
+                # It may be gone because of that.
+                _check_stop(asked_to_stop)
                 away_since = away_since or time.monotonic()
                 if not look.is_away(error, away_since):
                     raise
@@ -171,8 +197,7 @@ class TrainJob:
         deadline = time.monotonic() + self._poll
         while not asked_to_stop() and time.monotonic() < deadline:
             time.sleep(min(0.2, self._poll))
-        if asked_to_stop():
-            raise Stopped("training was stopped", remedy="run the same command again")
+        _check_stop(asked_to_stop)
 
     def _failure(self, state: State, look: "_Look", exchange: Exchange) -> MarqueeError:
         """Say why a job failed."""
@@ -292,6 +317,40 @@ class _Look:
         if self._said.get(what) != words:
             self._said[what] = words
             logger.warning("train: %s: %s", what, words)
+
+
+def _check_stop(asked_to_stop: Callable[[], bool]) -> None:
+    if asked_to_stop():
+        raise Stopped("training was stopped", remedy="run the same command again")
+
+
+@contextmanager
+def _meanwhile(act: Callable[[], bool], seconds: float) -> Iterator[None]:
+    """Do something beside the block, again after some seconds, until it says that it is done."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not act() and not ended.wait(seconds):
+            pass
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _sign(exchange: Exchange) -> Callable[[], bool]:
+    """Give what leaves signs of life: pods whose launcher is gone stop."""
+
+    def sign() -> bool:
+        try:
+            exchange.beat()
+        except Exception as fault:
+            logger.warning("train: could not leave a sign of life: %s", explain(fault) or fault)
+        return False
+
+    return sign
 
 
 class _Gone(InfrastructureError):

@@ -15,10 +15,12 @@ from kubernetes.utils.quantity import parse_quantity
 from objects import VERSIONS, containers_of, pods_of
 from rules import SECRETS
 
+from components.train import torchrun, trainjob
 from components.train.job import runtime_of, train_job
 from components.train.order import Order, Place
 from components.train.settings import LaunchSettings
 from marquee import __version__
+from marquee.errors import Stopped
 from pipelines.steps import POLICIES
 
 GPU = "nvidia.com/gpu"
@@ -215,6 +217,21 @@ def test_gpu_nodes_are_for_trainings_with_gpus():
         assert wants == name.endswith("gpu")
         assert (pod.get("nodeSelector") == chosen["nodeSelector"]) == wants
         assert (pod.get("tolerations") == chosen["tolerations"]) == wants
+
+
+def test_what_another_try_would_not_mend_is_not_begun_anew():
+    """Also a training that nobody follows any longer."""
+    for each in render({}):
+        if each["kind"] != "ClusterTrainingRuntime":
+            continue
+        spec = each["spec"]["template"]["spec"]
+        by_message, failing = spec["failurePolicy"]["rules"]
+        assert by_message["onJobFailureMessagePatterns"] == [f"exit code {Stopped.exit_code} "]
+        assert failing["action"] == "FailJobSet"
+        rules = spec["replicatedJobs"][0]["template"]["spec"]["podFailurePolicy"]["rules"]
+        codes = [rule["onExitCodes"]["values"] for rule in rules if "onExitCodes" in rule]
+        assert codes == [list(trainjob._HOPELESS), [Stopped.exit_code]]
+    assert torchrun._ABANDONED in trainjob._HOPELESS
 
 
 def test_trainings_that_ended_stay_until_their_owner_goes():

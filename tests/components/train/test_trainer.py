@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import equal
 from trainer_controller import running_trainer
 
+from components.train.exchange import Exchange
 from components.train.job import job_name
 from components.train.job_client import JobClient
 from components.train.order import Order, Place
@@ -191,6 +192,48 @@ def test_a_node_that_is_lost_after_the_last_step_keeps_nobody_waiting(controller
     thread = _when(sealed.exists, lambda: controller.kill(name, 1))
     assert job.train(done, Settings(train=STUDY)).version == load(done.bundle_uri).version
     thread.join()
+
+
+@pytest.mark.slow
+def test_a_training_that_nobody_follows_stops_with_a_checkpoint(controller, order, monkeypatch):
+    """The launcher is killed, and cannot delete the job."""
+    settings = Settings(train={**STUDY, "epochs": 30, "patience": 30})
+    left = order("left")
+    name = job_name(left)
+    job = two_nodes(controller)
+    short = "t._LOOK_SECONDS, t._ABANDONED_SECONDS = 0.2, 5.0"
+    monkeypatch.setattr("components.train.trainjob._BEAT_SECONDS", 0.5)
+    run = f"import sys; from components.train import torchrun as t; {short}"
+    controller.command = ["python", "-c", f"{run}; sys.exit(t.main(sys.argv[1]))", left.exchange]
+    enough = _checkpoints(left, 2)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self, name):
+        if enough():
+            raise Killed
+        return []
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(JobClient, "pods", killed)
+        patched.setattr(JobClient, "delete", lambda self, name: None)
+        job.train(left, settings)
+    _wait_for(lambda: controller.jobs[name].ended)
+    _wait_for(lambda: _workers() == [])
+    assert _condition(controller, name)["type"] == "Failed"
+    assert Exchange(left.exchange).error().exit_code == Stopped.exit_code
+    assert enough()
+    assert not Path(left.bundle_uri).exists()
+    # Who comes later goes on from there, with pods that wait as long as they do outside of tests.
+    controller.command = None
+    resumed = job.train(left, settings)
+    assert [epoch["epoch"] for epoch in resumed.history] == list(range(1, 31))
+
+
+def _condition(controller, name):
+    (condition,) = controller.client.get(name)["status"]["conditions"]
+    return condition
 
 
 def _checkpoints(order, count):

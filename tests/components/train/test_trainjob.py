@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 from crds import FOLDER, problem_of
@@ -424,6 +425,79 @@ def test_a_wish_to_stop_deletes_the_job(fit, controller):
     wait_for(lambda: fit.job() is None)
     assert fit.pods() == []
     assert controller.jobs[fit.name].pods[0].process.returncode == 7
+
+
+def test_a_wish_to_stop_is_met_at_once_whatever_is_going_on(fit, controller, monkeypatch):
+    """A step that is cancelled is killed a second later."""
+    deleted_after = []
+
+    def asked_in_the_middle_of_a_long_call(self, name):
+        os.kill(os.getpid(), signal.SIGTERM)
+        began = time.monotonic()
+        wait_for(lambda: "deletionTimestamp" in str(fit.job()), seconds=5)
+        deleted_after.append(time.monotonic() - began)
+        return []
+
+    monkeypatch.setattr(JobClient, "pods", asked_in_the_middle_of_a_long_call)
+    with pytest.raises(Stopped, match="training was stopped"):
+        fit("time.sleep(60)\n")
+    assert deleted_after[0] < 1
+    wait_for(lambda: fit.job() is None)
+
+
+def test_the_launcher_gives_signs_of_life_while_it_follows(fit, monkeypatch):
+    monkeypatch.setattr("components.train.trainjob._BEAT_SECONDS", 0.05)
+    heartbeats = set()
+
+    def remember(exchange):
+        heartbeats.add(exchange.heartbeat())
+        if len(heartbeats) == 2:
+            raise OSError("storage is away for a moment")
+        beat(exchange)
+
+    beat = Exchange.beat
+    monkeypatch.setattr(Exchange, "beat", remember)
+    assert fit("assert (folder / 'heartbeat.json').exists()\ntime.sleep(0.5)\n") == REPORT
+    assert len(heartbeats) == 2
+    last = fit.exchange.heartbeat()
+    time.sleep(0.2)
+    assert fit.exchange.heartbeat() == last
+
+
+TRIES = {
+    "the same step, tried again": ("run1-step-12", 0),
+    "another run": ("run2-step-12", 1),
+    "outside of Kubeflow": ("", 1),
+    "later, as by a person": ("run1-step-12", 1),
+    "other settings": ("run1-step-12", 1),
+}
+"""The pod of the second try, and how many jobs it makes."""
+
+
+@pytest.mark.parametrize("name", TRIES)
+def test_what_another_try_would_not_mend_is_not_tried_again(name, fit, controller, monkeypatch):
+    pod, jobs = TRIES[name]
+    script = "fail('damaged', 2)\n"
+    monkeypatch.setenv("KFP_POD_NAME", "run1-step-11")
+    with pytest.raises(MarqueeError, match="damaged"):
+        fit(script)
+    wait_for(lambda: fit.job() is None)
+    before = controller.jobs.pop(fit.name)
+    assert before.ended
+    monkeypatch.setenv("KFP_POD_NAME", pod)
+    if name.startswith("later"):
+        monkeypatch.setattr("components.train.exchange._RETRIED_WITHIN", timedelta(0))
+    settings = Settings(train={"seed": 1}) if name == "other settings" else None
+    with pytest.raises(MarqueeError, match="damaged") as caught:
+        fit(script, settings=settings)
+    assert (caught.value.exit_code, len(controller.jobs)) == (2, jobs)
+
+
+def test_what_another_try_may_mend_is_tried_again(fit, controller, monkeypatch):
+    monkeypatch.setenv("KFP_POD_NAME", "run1-step-11")
+    with pytest.raises(MarqueeError, match="no room"):
+        fit("fail('no room', 5)\n")
+    assert fit() == REPORT
 
 
 HOLDS = {
