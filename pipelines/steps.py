@@ -182,7 +182,13 @@ def make_task(step: str, name: str = "", **arguments: typing.Any) -> dsl.Pipelin
     _add_storage(task)
     if step == "train":
         task.set_env_variable("MARQUEE_TRAIN_IMAGE", _image(policy))
-        _add_places(task, {"training-runtimes": "MARQUEE_TRAINING_RUNTIMES"})
+        _add_places(
+            task,
+            {
+                "training-runtimes": "MARQUEE_TRAINING_RUNTIMES",
+                "train-image": "MARQUEE_TRAIN_IMAGE_HERE",
+            },
+        )
     if step in _CACHING:
         kubernetes.empty_dir_mount(task, "cache", _CACHE_PATH, size_limit="20Gi")
     if step in _SIGNING:

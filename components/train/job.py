@@ -14,6 +14,8 @@ DIGEST = "marquee.dev/training"
 """The annotation that tells one training from another of the same name."""
 IMAGE = "MARQUEE_TRAIN_IMAGE"
 """The variable of the task with the image that its pods run."""
+_IMAGE_HERE = "MARQUEE_TRAIN_IMAGE_HERE"
+"""The one with the image that this cluster wants instead, such as one with a digest."""
 _RUNTIMES = "MARQUEE_TRAINING_RUNTIMES"
 """What the names of our runtimes begin with: they are the whole cluster's."""
 _MANAGER = "marquee.dev/train"
@@ -126,7 +128,7 @@ def _trainer(order: Order, place: Place) -> Document:
         "numProcPerNode": max(1, place.gpus),
         "env": list(variables.values()),
     }
-    image = variables.get(IMAGE, {}).get("value")
+    image = os.environ.get(_IMAGE_HERE) or variables.get(IMAGE, {}).get("value")
     if image:
         trainer["image"] = image
     resources = _resources(place)

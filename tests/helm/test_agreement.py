@@ -9,7 +9,7 @@ import shutil
 import pytest
 import yaml
 from chart import CHART, render
-from chart_cases import CASES, EVERYTHING, PROMETHEUS
+from chart_cases import CASES, DIGEST, EVERYTHING, PROMETHEUS
 from helpers import ROOT
 from kubernetes.utils.quantity import parse_quantity
 from objects import VERSIONS, containers_of, pods_of
@@ -239,6 +239,22 @@ def test_trainings_that_ended_stay_until_their_owner_goes():
     for each in render({}):
         if each["kind"] == "ClusterTrainingRuntime":
             assert "ttlSecondsAfterFinished" not in each["spec"]["template"]["spec"]
+
+
+IMAGES = {
+    "the one that packages name": ({}, None),
+    "another tag": ({"tag": "2"}, "marquee-train:2"),
+    "a tag of its own": ({"train": {"tag": "3"}}, "marquee-train:3"),
+    "a digest": ({"train": {"digest": DIGEST}}, f"marquee-train@{DIGEST}"),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_trainings_run_in_the_image_that_the_chart_names(name):
+    images, wanted = IMAGES[name]
+    objects = render({"images": images})
+    data = next(each for each in objects if each["metadata"]["name"] == "marquee")["data"]
+    assert data.get("train-image") == wanted
 
 
 def test_every_key_of_the_config_map_is_read_by_somebody():

@@ -25,10 +25,15 @@ SCHEDULES = [
 ]
 KEY = "-----BEGIN PUBLIC KEY-----\nMCowBQ==\n-----END PUBLIC KEY-----\n"
 REPORTS = {"enabled": True, "secret": "marquee-reports"}
+DIGEST = "sha256:" + "0123456789abcdef" * 4
 EVERYTHING = {
     **SERVED,
     "storage": {**PLACES, "pvc": {"enabled": True}, "secret": {"name": "marquee-storage"}},
-    "images": {"prefix": "registry.example:5000/films/marquee", "pullSecrets": ["registry"]},
+    "images": {
+        "prefix": "registry.example:5000/films/marquee",
+        "pullSecrets": ["registry"],
+        "train": {"digest": DIGEST},
+    },
     "serviceAccounts": {
         name: {"annotations": {"iam.gke.io/gcp-service-account": f"{name}@films.example"}}
         for name in ("serving", "training", "monitoring")
@@ -65,7 +70,6 @@ NOTHING = {
     "tests": {"enabled": False},
 }
 KEDA = {**SERVED["inferenceService"], "autoscaling": {"class": "keda"}}
-DIGEST = "sha256:" + "0123456789abcdef" * 4
 CASES = {
     "defaults": {},
     "served": SERVED,

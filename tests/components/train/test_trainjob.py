@@ -139,6 +139,12 @@ def test_what_the_task_carries_goes_to_the_pods():
     assert mounts[features["name"]] == cache
 
 
+def test_the_image_that_the_cluster_wants_wins(monkeypatch):
+    pinned = "registry/marquee-train@sha256:0123"
+    monkeypatch.setenv("MARQUEE_TRAIN_IMAGE_HERE", pinned)
+    assert document(Place(task=TASK))["spec"]["trainer"]["image"] == pinned
+
+
 def test_no_gpu_is_asked_for_where_none_is_wanted():
     task = TASK | {"resources": {"limits": {"nvidia.com/gpu": "0"}}}
     assert "resourcesPerNode" not in document(Place(task=task))["spec"]["trainer"]
