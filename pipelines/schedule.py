@@ -146,19 +146,23 @@ def switch(cluster: Cluster, name: str, enabled: bool) -> Schedule:
     return _shown(_existing(cluster, name)[-1])
 
 
-def delete(cluster: Cluster, name: str) -> None:
+def delete(cluster: Cluster, name: str) -> bool:
     """Delete a schedule; runs that it has started go on.
 
     Args:
         cluster: The server.
         name: Its name.
 
+    Returns:
+        Whether it was there.
+
     Raises:
-        UsageError: There is none.
         InfrastructureError: The server is away or at fault.
     """
-    for item in _existing(cluster, name):
+    found = _find(cluster, name)
+    for item in found:
         _delete(cluster, item)
+    return bool(found)
 
 
 def schedules(cluster: Cluster) -> list[Schedule]:

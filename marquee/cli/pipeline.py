@@ -164,8 +164,8 @@ def schedule(
         for item in schedules.schedules(cluster):
             _show(item)
     elif delete:
-        schedules.delete(cluster, called)
-        typer.echo(f"{called}: deleted")
+        done = "deleted" if schedules.delete(cluster, called) else "not there"
+        typer.echo(f"{called}: {done}")
     elif trigger is None:
         _show(schedules.switch(cluster, called, enabled=resume))
     else:

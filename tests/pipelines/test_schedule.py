@@ -196,10 +196,17 @@ def test_half_a_replacement_is_not_resumed_and_undone_by_a_pause(server, plan):
     assert (paused.enabled, paused.trigger) == (False, DAILY.text)
 
 
-@pytest.mark.parametrize("do", [delete, lambda *who: switch(*who, True)], ids=["delete", "resume"])
-def test_a_schedule_that_is_not_there_is_named(do, server):
+def test_a_schedule_that_is_not_there_is_named(server):
     with pytest.raises(UsageError, match="no schedule 'nothing'"):
-        do(Cluster(server.url), "nothing")
+        switch(Cluster(server.url), "nothing", True)
+
+
+def test_a_schedule_that_is_not_there_is_deleted_already(server, plan):
+    """`helm uninstall` deletes what the values name, whatever people have deleted before."""
+    cluster = Cluster(server.url)
+    apply(cluster, plan)
+    assert delete(cluster, plan.name)
+    assert not delete(cluster, plan.name)
 
 
 def test_all_pages_of_schedules_are_listed(server, plan):
