@@ -12,7 +12,6 @@ class Scope(enum.StrEnum):
     """In the namespace of the release."""
     KSERVE = "kserve"
     """Where KServe is."""
-    CLUSTER = "cluster"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,25 +44,24 @@ RUNTIMES = ("cpu", "gpu", "multi-gpu", "multi-node", "multi-node-gpu")
 """The ClusterTrainingRuntimes, after their prefix."""
 
 
-def needs(prefix: str = "marquee") -> Mapping[str, Sequence[Need]]:
+def needs(*, training: bool = True) -> Mapping[str, Sequence[Need]]:
     """Give what each kind of account needs.
 
     Args:
-        prefix: What the names of the ClusterTrainingRuntimes begin with; empty if Trainer is not
-            used.
+        training: Whether trainings run on Trainer.
 
     Returns:
         By the name of the RoleBinding in the release's namespace that gives it.
     """
-    training = _training(prefix) if prefix else ()
-    return {"marquee-steps": [*_ROLLOUT, *training], "marquee-schedules": _SCHEDULES}
+    steps = [*ROLLOUT, *TRAINING] if training else [*ROLLOUT]
+    return {"marquee-steps": steps, "marquee-pipelines": _UPLOAD, "marquee-schedules": _SCHEDULES}
 
 
-_ROLLOUT = (
+ROLLOUT = (
     Need(
         group="serving.kserve.io",
         resource="inferenceservices",
-        verbs=("get", "list", "watch", "update"),
+        verbs=("get", "watch", "update"),
         why="the rollout's step moves traffic",
     ),
     Need(
@@ -77,64 +75,51 @@ _ROLLOUT = (
 )
 
 
-def _training(prefix: str) -> Sequence[Need]:
-    return (
-        Need(
-            group="trainer.kubeflow.org",
-            resource="trainjobs",
-            verbs=("get", "list", "watch", "create", "delete", "patch"),
-            why="the train step starts trainings",
-        ),
-        Need(
-            group="trainer.kubeflow.org",
-            resource="clustertrainingruntimes",
-            verbs=("get",),
-            names=tuple(f"{prefix}-{name}" for name in RUNTIMES),
-            scope=Scope.CLUSTER,
-            why="the train step looks what a training runs in",
-        ),
-        Need(
-            group="",
-            resource="pods",
-            verbs=("get", "list", "watch"),
-            why="the train step follows a training's pods",
-        ),
-        Need(
-            group="", resource="pods/log", verbs=("get",), why="the train step follows their logs"
-        ),
-        Need(
-            group="",
-            resource="events",
-            verbs=("list",),
-            why="the train step tells why pods do not start",
-        ),
-    )
-
+TRAINING = (
+    Need(
+        group="trainer.kubeflow.org",
+        resource="trainjobs",
+        verbs=("get", "create", "delete", "patch"),
+        why="the train step starts trainings",
+    ),
+    Need(
+        group="", resource="pods", verbs=("list",), why="the train step follows a training's pods"
+    ),
+    Need(group="", resource="pods/log", verbs=("get",), why="the train step follows their logs"),
+    Need(
+        group="",
+        resource="events",
+        verbs=("list",),
+        why="the train step tells why pods do not start",
+    ),
+)
 
 _PIPELINES = "pipelines.kubeflow.org"
-_SCHEDULES = (
+_UPLOAD = (
     Need(
         group=_PIPELINES,
         resource="pipelines",
         verbs=("get", "list", "create"),
-        why="the schedules' Job uploads pipelines",
+        why="the pipelines' Job uploads pipelines",
     ),
     Need(
         group=_PIPELINES,
         resource="pipelines/versions",
         verbs=("get", "list", "create"),
-        why="the schedules' Job uploads pipelines",
+        why="the pipelines' Job uploads pipelines",
     ),
+)
+_SCHEDULES = (
     Need(
         group=_PIPELINES,
         resource="experiments",
         verbs=("get", "list", "create"),
-        why="the schedules' Job makes the experiment",
+        why="the pipelines' Job makes the experiment",
     ),
     Need(
         group=_PIPELINES,
         resource="jobs",
         verbs=("get", "list", "create", "delete", "enable", "disable"),
-        why="the schedules' Job makes recurring runs",
+        why="the pipelines' Job makes recurring runs",
     ),
 )

@@ -58,8 +58,7 @@ def _look_at(user: str, binding: str, asks: str) -> Callable[[Cluster], Iterator
     own = user == asks
 
     def look(cluster: Cluster) -> Iterator[Check]:
-        prefix = cluster.runtime_prefix
-        for need in needs(prefix)[binding]:
+        for need in needs(training=bool(cluster.runtime_prefix))[binding]:
             yield _check(cluster, user, need, own)
 
     return look
@@ -74,12 +73,11 @@ def _check(cluster: Cluster, user: str, need: Need, own: bool) -> Check:
     ]
     account = user.startswith(_PREFIX)
     where = {Scope.RELEASE: cluster.namespace, Scope.KSERVE: cluster.kserve_namespace}
-    place = f"in {where[need.scope]}" if need.scope in where else "in the cluster"
     return judged(
         f"Permissions: {_short(user)}: {need.full}",
         not missing,
         measured=f"may not {', '.join(missing)}" if missing else "may all of it",
-        bound=f"{', '.join(need.verbs)} {place}",
+        bound=f"{', '.join(need.verbs)} in {where[need.scope]}",
         remedy=f"{need.why}: name the account in pipelines.serviceAccounts of the chart, or bind "
         "the chart's Roles to it"
         if account
@@ -96,7 +94,7 @@ def _attributes(cluster: Cluster, need: Need, verb: str, name: str) -> dict[str,
         "group": need.group,
         "resource": resource,
         "subresource": subresource,
-        "namespace": namespaces.get(need.scope, ""),
+        "namespace": namespaces[need.scope],
         "name": name,
     }
 

@@ -69,6 +69,16 @@ def test_the_project_lets_in_the_kinds_that_there_are_and_no_others(kind, built)
     assert listed == used
 
 
+def test_nothing_of_a_cluster_belongs_to_two_applications(built):
+    """Both would put it back, each to its own."""
+    owners = {}
+    for environment, objects in built.items():
+        for each in objects:
+            where = ENVIRONMENTS[environment]["server"], each["metadata"].get("namespace")
+            owners.setdefault((*where, name_of(each)), []).append(environment)
+    assert {key: found for key, found in owners.items() if len(found) > 1} == {}
+
+
 def test_what_argo_cd_adds_is_about_the_inference_service_only(built):
     plain = build(ROOT / "manifests/overlays/prod")
     assert [name_of(each) for each in built["prod"] if each not in plain] == [

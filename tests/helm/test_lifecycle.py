@@ -6,6 +6,8 @@ of ours in which a KServe of ours follows.
 
 import copy
 import os
+import re
+import shlex
 import subprocess
 
 import pytest
@@ -46,7 +48,7 @@ def tool(api, tmp_path):
     environment = {"KUBECONFIG": api.kubeconfig(tmp_path), "HOME": str(tmp_path)}
     environment |= {"HELM_QPS": "500", "HELM_BURST_LIMIT": "500"}
 
-    def run(name, *words):
+    def run(name, *words, code=0):
         done = subprocess.run(
             [require_tool(name, folder="helm"), *map(str, words)],
             capture_output=True,
@@ -55,8 +57,8 @@ def tool(api, tmp_path):
             timeout=120,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stderr if code else done.stdout
 
     return run
 
@@ -161,6 +163,50 @@ def test_helm_never_takes_back_what_a_rollout_did(mode, api, tool, tmp_path):
     selector = "app.kubernetes.io/name=marquee,app.kubernetes.io/instance=marquee"
     tool("kubectl", "delete", "inferenceservice", "-n", "films", "-l", selector)
     assert everything(api) == []
+
+
+def documented(heading):
+    """Give the commands of the first block below a heading of docs/install.md."""
+    page = (ROOT / "docs/install.md").read_text()
+    block = re.search(rf"^## {heading}\n.*?```sh\n(.*?)```", page, re.M | re.S)
+    return [shlex.split(line, comments=True) for line in block[1].splitlines()]
+
+
+def test_what_is_documented_uninstalls_all_of_it(api, tool):
+    volume = values("Standard", **{"storage.pvc.enabled": "true"})
+    tool("helm", "install", "marquee", CHART, "-n", "films", *volume)
+    assert {"PersistentVolumeClaim/marquee-storage", f"InferenceService/{NAME}"} <= set(
+        everything(api)
+    )
+    for command in documented("Uninstall"):
+        if "pvc" in str(command):
+            # A volume that a pod has mounted would not go: kubectl would wait for ever.
+            assert api.all("Deployment") == []
+        tool(*command)
+    assert everything(api) == []
+
+
+def test_what_helm_says_next_is_for_where_it_is_said(api, tool):
+    """Nobody outside the cluster reaches its Services by their names."""
+    for choice in ({}, {"inferenceService.storageUri": ""}, {"pipelines.upload": "false"}):
+        said = tool(
+            "helm", "upgrade", "--install", "marquee", CHART, "-n", "films",
+            *values("Standard", **choice),
+        )  # fmt: skip
+        assert "marquee pipeline submit" in said
+        assert "svc.cluster.local" not in said
+        uploads = "MARQUEE_IMAGE_PREFIX=marquee marquee pipeline upload" in said
+        assert uploads == ("pipelines.upload" in choice)
+
+
+def test_a_release_without_hooks_would_own_what_rollouts_own(api, tool):
+    plain = values("Standard", helmHooks="false")
+    tool("helm", "template", "marquee", CHART, "-n", "films", *plain)
+    said = tool("helm", "install", "marquee", CHART, "-n", "films", *plain, code=1)
+    assert "helmHooks is false" in said
+    tool("helm", "install", "marquee", CHART, "-n", "films", *values("Standard"))
+    said = tool("helm", "upgrade", "marquee", CHART, "-n", "films", *plain, code=1)
+    assert "helmHooks is false" in said
 
 
 def test_the_first_bundle_may_come_with_an_upgrade(api, tool):

@@ -85,6 +85,85 @@ WRONG = {
         "reports.route.kind is httpRoute",
         "reports.route.host",
     ),
+    "a-network-beyond-the-internet": (
+        "networkPolicies.egress[0].name=x,networkPolicies.egress[0].ports={443},"
+        "networkPolicies.egress[0].cidrs={999.0.0.0/99}",
+        "'/networkPolicies/egress/0/cidrs/0'",
+        "match",
+    ),
+    "a-prefix-beyond-ipv6": (
+        "networkPolicies.apiServer.cidrs={fd00::/129}",
+        "'/networkPolicies/apiServer/cidrs/0'",
+        "match",
+    ),
+    "a-hole-that-is-elsewhere": (
+        "networkPolicies.egress[0].name=x,networkPolicies.egress[0].ports={443},"
+        "networkPolicies.egress[0].cidrs={10.0.0.0/8},"
+        "networkPolicies.egress[0].except={11.1.0.0/16}",
+        "except 11.1.0.0/16 of x",
+        "not within 10.0.0.0/8",
+    ),
+    "a-hole-as-large-as-the-rest": (
+        "networkPolicies.egress[0].name=x,networkPolicies.egress[0].ports={443},"
+        "networkPolicies.egress[0].cidrs={10.0.0.0/8},"
+        "networkPolicies.egress[0].except={10.0.0.0/8}",
+        "except 10.0.0.0/8 of x",
+        "not within 10.0.0.0/8",
+    ),
+    "a-hole-of-another-family": (
+        "networkPolicies.egress[0].name=x,networkPolicies.egress[0].ports={443},"
+        "networkPolicies.egress[0].cidrs={10.0.0.0/8},"
+        "networkPolicies.egress[0].except={fd00::/16}",
+        "except fd00::/16 of x",
+        "not within 10.0.0.0/8",
+    ),
+    "more-cpu-than-may-be": (
+        "serving.resources.requests.cpu=4",
+        "serving.resources.requests.cpu (4)",
+        "serving.resources.limits.cpu (2)",
+    ),
+    "more-memory-than-may-be": (
+        "jobs.resources.requests.memory=1025Mi",
+        "jobs.resources.requests.memory (1025Mi)",
+        "jobs.resources.limits.memory (1Gi)",
+    ),
+    "a-taint-that-exists-with-a-value": (
+        "serving.tolerations[0].key=spot,serving.tolerations[0].operator=Exists,"
+        "serving.tolerations[0].value=x",
+        "'/serving/tolerations/0/value'",
+        "''",
+    ),
+    "a-taint-without-a-key": (
+        "serving.tolerations[0].operator=Equal,serving.tolerations[0].value=x",
+        "'/serving/tolerations/0'",
+        "'key'",
+    ),
+    "the-mode-twice": (
+        r"inferenceService.annotations.serving\.kserve\.io/deploymentMode=Knative",
+        "inferenceService.annotations has serving.kserve.io/deploymentMode",
+        "kserve.mode",
+    ),
+    "a-model-without-its-runtime": (
+        "serving.enabled=false,inferenceService.storageUri=gs://films/x",
+        "inferenceService.storageUri",
+        "serving.enabled is false",
+    ),
+    "a-schedule-called-as-the-upload": (
+        "schedules[0].name=upload,schedules[0].pipeline=p,schedules[0].every=1h",
+        "schedules",
+        "the name upload",
+    ),
+    "runs-in-another-namespace": (
+        "pipelines.namespace=kubeflow",
+        "pipelines.namespace is kubeflow",
+        "the release is in films",
+    ),
+    "pipelines-to-nowhere": ("pipelines.endpoint=", "pipelines.upload", "pipelines.endpoint"),
+    "a-secret-that-pipelines-would-not-know": (
+        "storage.secret.name=mine",
+        "'/storage/secret'",
+        "'name' not allowed",
+    ),
     "two-schedules-of-one-name": (
         "schedules[0].name=a,schedules[0].pipeline=p,schedules[0].every=1h,"
         "schedules[1].name=a,schedules[1].pipeline=q,schedules[1].every=1h",
@@ -99,6 +178,22 @@ def test_a_wrong_value_is_named(wrong, place, said):
     code, _, error = run_tool("helm", "template", "m", CHART, "-n", NAMESPACE, "--set", wrong)
     assert code != 0
     assert place in error and said in error, error
+
+
+RIGHT = {
+    "requests-of-other-units": "serving.resources.requests.cpu=2000m,"
+    "jobs.resources.requests.memory=1Gi",
+    "a-hole-in-a-network": "networkPolicies.egress[0].name=x,networkPolicies.egress[0].ports={443},"
+    "networkPolicies.egress[0].cidrs={10.0.0.0/8},networkPolicies.egress[0].except={10.255.0.0/16}",
+    "ipv6": "networkPolicies.apiServer.cidrs={::/0,fd00:1::2/128}",
+    "a-taint-with-any-value": "serving.tolerations[0].operator=Exists",
+}
+
+
+@pytest.mark.parametrize("right", RIGHT.values(), ids=RIGHT)
+def test_a_value_that_is_nearly_wrong_is_taken(right):
+    code, _, error = run_tool("helm", "template", "m", CHART, "-n", NAMESPACE, "--set", right)
+    assert code == 0, error
 
 
 def test_several_wrong_values_are_said_at_once():

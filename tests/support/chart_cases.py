@@ -28,7 +28,7 @@ REPORTS = {"enabled": True, "secret": "marquee-reports"}
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 EVERYTHING = {
     **SERVED,
-    "storage": {**PLACES, "pvc": {"enabled": True}, "secret": {"name": "marquee-storage"}},
+    "storage": {**PLACES, "pvc": {"enabled": True}, "secret": {"enabled": True}},
     "images": {
         "prefix": "registry.example:5000/films/marquee",
         "pullSecrets": ["registry"],
@@ -66,6 +66,7 @@ NOTHING = {
     "inferenceService": {"enabled": False},
     "training": {"enabled": False},
     "exporter": {"enabled": False},
+    "pipelines": {"upload": False},
     "networkPolicies": {"enabled": False},
     "tests": {"enabled": False},
 }
@@ -94,16 +95,19 @@ CASES = {
     "prometheus": {**SERVED, "prometheus": PROMETHEUS},
     "istio": {**SERVED, "istio": {"enabled": True}, "reports": REPORTS},
     "volume": {
-        "storage": {"pvc": {"enabled": True, "storageClass": "nfs", "accessMode": "ReadWriteMany"}},
+        "storage": {
+            "monitoring": "/mnt/marquee/monitoring",
+            "pvc": {"enabled": True, "storageClass": "disk", "accessMode": "ReadWriteOnce"},
+        },
         "inferenceService": {"storageUri": "pvc://marquee-storage/models/0f3a"},
     },
     "secret-of-s3": {
         **SERVED,
-        "storage": {"models": "s3://films/models", "secret": {"name": "marquee-storage"}},
+        "storage": {"models": "s3://films/models", "secret": {"enabled": True}},
     },
     "secret-of-gcs": {
         **SERVED,
-        "storage": {**PLACES, "secret": {"name": "marquee-storage", "kind": "gcs"}},
+        "storage": {**PLACES, "secret": {"enabled": True, "kind": "gcs"}},
     },
     "gateway-api": {
         **SERVED,
@@ -120,6 +124,18 @@ CASES = {
         **SERVED,
         "pipelines": {"serviceAccounts": ["default-editor"], "namespace": "films"},
         "schedules": SCHEDULES,
+    },
+    "openshift": {
+        **SERVED,
+        "networkPolicies": {
+            "dns": {
+                "namespace": "openshift-dns",
+                "podLabels": {"dns.operator.openshift.io/daemonset-dns": "default"},
+                "ports": [5353],
+                "cidrs": ["169.254.20.10/32"],
+            },
+            "istioNamespace": "",
+        },
     },
     "anonymous": {**SERVED, "serving": {"access": "anonymous"}},
     "cpus-as-set-gives-them": {

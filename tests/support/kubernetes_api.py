@@ -93,6 +93,7 @@ class KubernetesApi(ThreadingHTTPServer):
         logs: The lines of a pod's log, by namespace and name.
         services: Where the server's proxy finds a service, by namespace and name.
         requests: The method and path of each request.
+        asked: Who asked for what, allowed or not: the user, the verb, the group and the plural.
     """
 
     daemon_threads = True
@@ -112,7 +113,7 @@ class KubernetesApi(ThreadingHTTPServer):
         self.forgotten = 0
         self.refuse, self.fail, self.conflicts = set(), 0, 0
         self.users, self.logs, self.services, self.requests = {}, {}, {}, []
-        self.rbac = Rbac(self)
+        self.rbac, self.asked = Rbac(self), set()
         self.resources = {(r.group, r.version, r.plural): r for r in built_in()}
         for folder in crds:
             for crd in crds_in(folder):
@@ -420,6 +421,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _allow(self, verb, resource, namespace, name, subresource):
         kind = (resource.group, "/".join(filter(None, (resource.plural, subresource))))
+        self.server.asked.add((self.user.name, verb, *kind))
         if not self.server.rbac.allows(self.user, verb, kind, namespace, name):
             raise _forbidden(self.user, verb, f"{kind[1]}.{kind[0]}".strip("."), namespace, name)
 

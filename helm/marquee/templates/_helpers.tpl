@@ -58,16 +58,16 @@ seccompProfile: {type: RuntimeDefault}
 {{- if .models }}
 - {name: MARQUEE_MODELS, value: {{ .models | quote }}}
 {{- end }}
-{{- if and .secret.name (eq .secret.kind "gcs") }}
+{{- if and .secret.enabled (eq .secret.kind "gcs") }}
 - {name: GOOGLE_APPLICATION_CREDENTIALS, value: /etc/marquee-storage/key.json}
 {{- end }}
-{{- if and .secret.name (eq .secret.kind "s3") }}
+{{- if and .secret.enabled (eq .secret.kind "s3") }}
 {{- range $name := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
 - name: {{ $name }}
-  valueFrom: {secretKeyRef: {name: {{ $.root.Values.storage.secret.name }}, key: {{ $name }}}}
+  valueFrom: {secretKeyRef: {name: marquee-storage, key: {{ $name }}}}
 {{- end }}
 - name: AWS_ENDPOINT_URL
-  valueFrom: {secretKeyRef: {name: {{ .secret.name }}, key: AWS_ENDPOINT_URL, optional: true}}
+  valueFrom: {secretKeyRef: {name: marquee-storage, key: AWS_ENDPOINT_URL, optional: true}}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -86,7 +86,7 @@ env:
 - {name: tmp, mountPath: /tmp}
 - {name: cache, mountPath: /var/cache/marquee}
 {{- with .root.Values.storage }}
-{{- if and .secret.name (eq .secret.kind "gcs") }}
+{{- if and .secret.enabled (eq .secret.kind "gcs") }}
 - {name: storage-key, mountPath: /etc/marquee-storage, readOnly: true}
 {{- end }}
 {{- if and .pvc.enabled (not (eq $.shared false)) }}
@@ -100,8 +100,8 @@ env:
 - {name: tmp, emptyDir: {sizeLimit: 256Mi}}
 - {name: cache, emptyDir: {sizeLimit: {{ .cacheSize }}}}
 {{- with .root.Values.storage }}
-{{- if and .secret.name (eq .secret.kind "gcs") }}
-- {name: storage-key, secret: {secretName: {{ .secret.name }}}}
+{{- if and .secret.enabled (eq .secret.kind "gcs") }}
+- {name: storage-key, secret: {secretName: marquee-storage}}
 {{- end }}
 {{- if and .pvc.enabled (not (eq $.shared false)) }}
 - {name: storage, persistentVolumeClaim: {claimName: marquee-storage}}
@@ -157,6 +157,10 @@ metadata:
 spec:
   replicas: 1
   revisionHistoryLimit: 3
+  {{- if and .root.Values.storage.pvc.enabled (eq .root.Values.storage.pvc.accessMode "ReadWriteOnce") }}
+  {{- /* A new pod on another node would wait for the old one's volume, and the old one for the new pod. */}}
+  strategy: {type: Recreate}
+  {{- end }}
   selector:
     matchLabels:
       {{- include "marquee.selector" . | nindent 6 }}
@@ -194,4 +198,21 @@ spec:
     {{- include "marquee.selector" . | nindent 4 }}
   ports:
     - {name: http, port: {{ .port }}, targetPort: http, protocol: TCP}
+{{- end }}
+
+{{/* A quantity of Kubernetes as a number of CPUs or bytes. */}}
+{{- define "marquee.quantity" -}}
+{{- $units := dict "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15
+    "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 -}}
+{{- $unit := regexFind "[A-Za-z]*$" (toString .) -}}
+{{- mulf (trimSuffix $unit (toString .) | float64) (get $units $unit | default 1.0) -}}
+{{- end }}
+
+{{/* An address of IPv4 as a number. */}}
+{{- define "marquee.address" -}}
+{{- $number := 0 -}}
+{{- range splitList "." . -}}
+{{- $number = add (mul $number 256) (int .) -}}
+{{- end -}}
+{{- $number -}}
 {{- end }}
