@@ -52,13 +52,15 @@ class Kind:
 CONFIG_MAPS, SECRETS = Kind("v1", "configmaps"), Kind("v1", "secrets")
 SERVICE_ACCOUNTS, NAMESPACES = Kind("v1", "serviceaccounts"), Kind("v1", "namespaces")
 NODES, CLAIMS = Kind("v1", "nodes"), Kind("v1", "persistentvolumeclaims")
-QUOTAS = Kind("v1", "resourcequotas")
+QUOTAS, LIMIT_RANGES = Kind("v1", "resourcequotas"), Kind("v1", "limitranges")
 DEPLOYMENTS = Kind("apps/v1", "deployments")
 STORAGE_CLASSES = Kind("storage.k8s.io/v1", "storageclasses")
 ROLE_BINDINGS = Kind("rbac.authorization.k8s.io/v1", "rolebindings")
+POLICIES = Kind("networking.k8s.io/v1", "networkpolicies")
 GATEWAYS = Kind("gateway.networking.k8s.io/v1", "gateways")
 INFERENCE_SERVICES = Kind("serving.kserve.io/v1beta1", "inferenceservices")
 SERVING_RUNTIMES = Kind("serving.kserve.io/v1alpha1", "servingruntimes")
+STORAGE_CONTAINERS = Kind("serving.kserve.io/v1alpha1", "clusterstoragecontainers")
 TRAINING_RUNTIMES = Kind("trainer.kubeflow.org/v1alpha1", "clustertrainingruntimes")
 _REVIEWS = "/apis/authorization.k8s.io/v1"
 _WHO = "/apis/authentication.k8s.io/v1/selfsubjectreviews"

@@ -15,11 +15,13 @@ from pipelines.preflight.api import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     INFERENCE_SERVICES,
+    NAMESPACES,
     SERVING_RUNTIMES,
     Api,
     Document,
 )
 
+LEVEL = "pod-security.kubernetes.io/enforce"
 PLACES = "marquee"
 """The ConfigMap that tells steps where things are."""
 _MODES = {
@@ -133,6 +135,16 @@ class Cluster:
     def kserve_namespace(self) -> str:
         """Where KServe itself is."""
         return self.place("kserve-namespace", "MARQUEE_KSERVE_NAMESPACE", "kserve")
+
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """The namespace's labels."""
+        return self.api.get(NAMESPACES, self.namespace)["metadata"].get("labels") or {}
+
+    @property
+    def security_level(self) -> str:
+        """The level of Pod Security that the namespace enforces; empty if there is none."""
+        return self.labels.get(LEVEL, "")
 
     @cached_property
     def kserve_config(self) -> Document | None:

@@ -1,17 +1,33 @@
 """Looks at KServe, its gateway, and Prometheus: what a rollout stands on."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 
 from components.rollout.backends.inference_service import OURS, Mode
 from components.rollout.backends.prometheus import COUNTERS
 from marquee.verdict import Check, Severity
-from pipelines.preflight.api import GATEWAYS, INFERENCE_SERVICES
+from pipelines.preflight.api import GATEWAYS, INFERENCE_SERVICES, STORAGE_CONTAINERS
 from pipelines.preflight.context import Cluster, judged
 from pipelines.preflight.kubeflow import running
 
 _KSERVE = (0, 16)
 """The first that knows the modes by their names of today."""
+_PATCH = json.dumps(
+    {
+        "spec": {
+            "container": {
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                    "runAsNonRoot": True,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                }
+            }
+        }
+    },
+    separators=(",", ":"),
+)
 _CONFIG = "the ConfigMap inferenceservice-config"
 _GATEWAY = "kserve/kserve-ingress-gateway"
 """KServe's, unless it is told another."""
@@ -49,6 +65,33 @@ def canaries(cluster: Cluster) -> Iterator[Check]:
         remedy="install Knative Serving, or deploy in Standard mode (kserve.mode)"
         if cluster.mode is Mode.KNATIVE
         else "install KServe 0.20 or later, or deploy in Knative mode (kserve.mode)",
+    )
+
+
+def initializer(cluster: Cluster) -> Iterator[Check]:
+    """Look whether Pod Security lets in the container that fetches bundles."""
+    if STORAGE_CONTAINERS.plural not in cluster.kinds(STORAGE_CONTAINERS.version):
+        return
+    found = cluster.api.find(STORAGE_CONTAINERS, "default")
+    context = ((found or {}).get("spec", {}).get("container") or {}).get("securityContext") or {}
+    restricted = (
+        context.get("allowPrivilegeEscalation") is False
+        and "ALL" in ((context.get("capabilities") or {}).get("drop") or ())
+        and context.get("runAsNonRoot") is True
+        and (context.get("seccompProfile") or {}).get("type") == "RuntimeDefault"
+    )
+    level = cluster.security_level
+    yield judged(
+        "KServe: storage initializer",
+        restricted,
+        measured="not there"
+        if found is None
+        else "keeps to restricted"
+        if restricted
+        else f"does not keep to restricted; the namespace enforces {level or 'no level'}",
+        bound="the ClusterStorageContainer default keeps to the level restricted",
+        remedy=f"kubectl patch clusterstoragecontainer default --type=merge -p '{_PATCH}'",
+        severity=Severity.CRITICAL if level == "restricted" else Severity.INFO,
     )
 
 

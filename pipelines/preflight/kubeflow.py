@@ -8,9 +8,10 @@ from pipelines.preflight.api import TRAINING_RUNTIMES
 from pipelines.preflight.context import INSTALL, Cluster, dotted, judged, release
 from pipelines.preflight.needs import RUNTIMES
 
-_KUBERNETES, _PIPELINES, _TRAINER, _JOBSET = (1, 32), (2, 17), (2, 2), (0, 8)
+_KUBERNETES, _PIPELINES, _TRAINER, _JOBSET = (1, 32), (2, 17), (2, 3), (0, 10)
 """The first versions that have what is used: KServe asks for this Kubernetes, the packages are made
-with this release of Kubeflow Pipelines, and runtimePatches came with this Trainer."""
+with this release of Kubeflow Pipelines, and the runtimes' failure policies for this Trainer and the
+onJobFailureMessagePatterns of this JobSet."""
 ENDPOINT = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 _TRAINING_API = "trainer.kubeflow.org/v1alpha1"
 _OPTIONAL = {

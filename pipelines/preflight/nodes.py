@@ -8,23 +8,26 @@ from kubernetes.utils.quantity import parse_quantity
 
 from marquee.verdict import Check, Outcome, Severity
 from pipelines.preflight.api import (
-    NAMESPACES,
+    LIMIT_RANGES,
     NODES,
+    POLICIES,
     QUOTAS,
     TRAINING_RUNTIMES,
     Document,
 )
-from pipelines.preflight.context import Cluster, judged
+from pipelines.preflight.context import LEVEL, Cluster, judged
 
 _GPU = "nvidia.com/gpu"
 _TOLERATED = ({"key": _GPU, "operator": "Exists", "effect": "NoSchedule"},)
 """What the chart tolerates by default."""
-_LEVEL = "pod-security.kubernetes.io/enforce"
+_INJECTED = {"istio-injection": "enabled", "istio.io/rev": ""}
+"""Labels by which Istio gives a namespace's pods sidecars; empty is any value."""
+_ISTIOD = 15012
+_COMPUTE = ("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
 
 
 def gpus(cluster: Cluster) -> Iterator[Check]:
     """Look whether there are nodes with GPUs that our trainings may go to."""
-    pod = _training_pod(cluster, "gpu")
     nodes = [node for node in cluster.api.list(NODES) if _count(node) > 0]
     total = sum(_count(node) for node in nodes)
     yield judged(
@@ -38,6 +41,7 @@ def gpus(cluster: Cluster) -> Iterator[Check]:
     )
     if not nodes:
         return
+    pod = _training_pod(cluster, "gpu")
     shut = [node["metadata"]["name"] for node in nodes if not _open_to(node, pod)]
     yield judged(
         "GPUs: open to trainings",
@@ -90,14 +94,13 @@ def _tolerates(toleration: Mapping[str, str], taint: Mapping[str, str]) -> bool:
 
 def pod_security(cluster: Cluster) -> Iterator[Check]:
     """Look at the namespace's level of Pod Security."""
-    found = cluster.api.get(NAMESPACES, cluster.namespace)
-    level = (found["metadata"].get("labels") or {}).get(_LEVEL, "")
+    level = cluster.security_level
     yield judged(
         "Namespace: Pod Security",
         level == "restricted",
         measured=level or "no level",
         bound="restricted; our pods keep to it",
-        remedy=f"kubectl label namespace {cluster.namespace} {_LEVEL}=restricted, if other pods "
+        remedy=f"kubectl label namespace {cluster.namespace} {LEVEL}=restricted, if other pods "
         "there keep to it too",
         severity=Severity.INFO,
     )
@@ -123,6 +126,63 @@ def quota(cluster: Cluster) -> Iterator[Check]:
         remedy="raise the ResourceQuota, lower training.resources of the chart, or wait until "
         "others have ended",
         severity=Severity.WARNING,
+    )
+
+
+def defaults(cluster: Cluster) -> Iterator[Check]:
+    """Look whether pods that say nothing of CPU and memory are let in where there are quotas."""
+    found = cluster.api.list(QUOTAS, cluster.namespace)
+    asked = {key for item in found for key in _left(item) if key in _COMPUTE}
+    if not asked:
+        return
+    limits = [
+        limit
+        for item in cluster.api.list(LIMIT_RANGES, cluster.namespace)
+        for limit in item["spec"]["limits"]
+        if limit["type"] == "Container"
+    ]
+    given = {f"requests.{name}" for limit in limits for name in limit.get("defaultRequest") or ()}
+    # Who has a limit and no request asks for the limit.
+    for name in {name for limit in limits for name in limit.get("default") or ()}:
+        given |= {f"limits.{name}", f"requests.{name}"}
+    missing = sorted(
+        key for key in asked if (key if "." in key else f"requests.{key}") not in given
+    )
+    yield judged(
+        "Namespace: defaults under a quota",
+        not missing,
+        measured="a LimitRange gives them" if not missing else f"none for {', '.join(missing)}",
+        bound="a LimitRange with defaults for what a ResourceQuota counts",
+        remedy="make a LimitRange with default and defaultRequest of cpu and memory: the train "
+        "step's own pod and some of Argo's containers name none, and a quota refuses such pods",
+        severity=Severity.WARNING,
+    )
+
+
+def sidecars(cluster: Cluster) -> Iterator[Check]:
+    """Look whether pods that Istio gives a sidecar reach its control plane."""
+    injected = [
+        f"{label}={cluster.labels[label]}"
+        for label, value in _INJECTED.items()
+        if cluster.labels.get(label) and value in ("", cluster.labels[label])
+    ]
+    policies = cluster.api.list(POLICIES, cluster.namespace) if injected else []
+    ours = [item for item in policies if item["metadata"]["name"].startswith("marquee-")]
+    ports = {
+        port.get("port")
+        for item in ours
+        for rule in item["spec"].get("egress") or ()
+        for port in rule.get("ports") or ()
+    }
+    yield judged(
+        "Istio: sidecars",
+        not injected or not ours or _ISTIOD in ports,
+        measured=f"{injected[0]}, {'the policies' if ours else 'no policies'} of ours"
+        if injected
+        else "not injected",
+        bound="port 15012 of the control plane is open to our pods where sidecars are injected",
+        remedy="set networkPolicies.istioNamespace of the chart to where istiod is: without it no "
+        "pod with a sidecar gets ready",
     )
 
 

@@ -28,6 +28,7 @@ _FIRST: Sequence[Look] = (
     ("KServe: controller", kserve.inference_controller),
     ("KServe: canaries", kserve.canaries),
     ("KServe: annotations of rollouts", kserve.annotations),
+    ("KServe: storage initializer", kserve.initializer),
     ("Gateway: KServe uses it", kserve.gateway_setting),
     ("Gateway: programmed", kserve.gateway),
     ("Prometheus: answers", kserve.prometheus),
@@ -47,6 +48,8 @@ _LAST: Sequence[Look] = (
     ("GPUs: nodes", nodes.gpus),
     ("Namespace: Pod Security", nodes.pod_security),
     ("Namespace: quota", nodes.quota),
+    ("Namespace: defaults under a quota", nodes.defaults),
+    ("Istio: sidecars", nodes.sidecars),
     ("Optional parts", kubeflow.optional_parts),
     ("Network: policies", nodes.network_policies),
 )

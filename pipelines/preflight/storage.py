@@ -50,7 +50,7 @@ def place(cluster: Cluster, uri: str) -> Iterator[Check]:
             False,
             measured="not tried: the volume is not mounted here",
             bound="write, read, remove",
-            remedy="run it in a pod that mounts marquee-storage (helm test does not)",
+            remedy="run it where marquee-storage is mounted: helm test does",
             severity=Severity.INFO,
         )
         return
@@ -180,8 +180,8 @@ def accounts(cluster: Cluster) -> Iterator[Check]:
             not without or secret is not None,
             measured=f"the secret {_STORAGE_SECRET}" if secret else f"{len(without)} without",
             bound=f"the annotation {annotation}, or a secret",
-            remedy="set serviceAccounts.*.annotations or storage.secret.name of the chart, unless "
-            "the nodes or a federation gives pods an identity",
+            remedy="set serviceAccounts.*.annotations or storage.secret.enabled of the chart, "
+            "unless the nodes or a federation gives pods an identity",
             severity=Severity.WARNING,
             blame=without,
         )

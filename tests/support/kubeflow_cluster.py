@@ -1,6 +1,7 @@
 """A cluster of our API server with all of Kubeflow that Marquee wants, and the chart installed."""
 
 import json
+import re
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import yaml
 from chart import NAMESPACE, render
 from crds import FOLDER
+from helpers import ROOT
 from kfp_server import running_kfp
 from kubernetes_api import running_kubernetes
 from kubernetes_controllers import ready
@@ -53,7 +55,7 @@ def running_kubeflow():
         }
         for name, (namespace, image) in CONTROLLERS.items():
             api.put(_deployment(name, namespace, image))
-        for document in (_kserve_config(), _gateway(), _node(), _storage_class()):
+        for document in (_kserve_config(), _initializer(), _gateway(), _node(), _storage_class()):
             api.put(document)
         for name, key in SECRETS.items():
             api.put(secret(name, {key: "eA=="}))
@@ -97,6 +99,22 @@ def _kserve_config():
     for section, change in changes.items():
         document["data"][section] = json.dumps(json.loads(document["data"][section]) | change)
     return document
+
+
+def _initializer():
+    """KServe's, with what docs/install.md has people patch into it."""
+    page = (ROOT / "docs/install.md").read_text()
+    patch = re.search(r"kubectl patch clusterstoragecontainer default .* -p '(.*)'", page)
+    container = {"name": "storage-initializer", "image": "kserve/storage-initializer:v0.20.0"}
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "ClusterStorageContainer",
+        "metadata": {"name": "default"},
+        "spec": {
+            "container": container | json.loads(patch[1])["spec"]["container"],
+            "supportedUriFormats": [{"prefix": "gs://"}],
+        },
+    }
 
 
 def _gateway():

@@ -172,14 +172,31 @@ def several_users(api):
     api.kfp.multi_user = True
 
 
-def quota(api):
+def sidecars(api):
+    labels = {"istio-injection": "enabled", "pod-security.kubernetes.io/enforce": "restricted"}
+    change(api, "Namespace", NAMESPACE, {"metadata.labels": labels}, "")
+    change(api, "NetworkPolicy", "marquee-egress", {"spec.egress": []})
+
+
+def quota(api, used="3500m", limits=("default", "defaultRequest")):
+    """A quota of CPUs, and a LimitRange; one with `default` alone is of memory."""
+    kind = "cpu" if "defaultRequest" in limits else "memory"
+    limit = {"type": "Container"} | {name: {kind: "100m"} for name in limits}
+    api.put(
+        {
+            "apiVersion": "v1",
+            "kind": "LimitRange",
+            "metadata": {"name": "defaults", "namespace": NAMESPACE},
+            "spec": {"limits": [limit]},
+        }
+    )
     api.put(
         {
             "apiVersion": "v1",
             "kind": "ResourceQuota",
             "metadata": {"name": "small", "namespace": NAMESPACE},
             "spec": {"hard": {"requests.cpu": "4"}},
-            "status": {"hard": {"requests.cpu": "4"}, "used": {"requests.cpu": "3500m"}},
+            "status": {"hard": {"requests.cpu": "4"}, "used": {"requests.cpu": used}},
         }
     )
 
@@ -269,24 +286,24 @@ CASES = [
         "no Trainer",
         lambda api: no_kinds(api, "trainer.kubeflow.org"),
         "Trainer: API",
-        "install Kubeflow Trainer 2.2",
+        "install Kubeflow Trainer 2.3",
         also=("Trainer: our runtimes",),
     ),
     Case(
         "an old Trainer",
         lambda api: older_crd(api, "trainjobs", "v1alpha1", "runtimePatches"),
         "Trainer: API",
-        "2.2 or later",
+        "2.3 or later",
     ),
     Case(
         "Trainer's image is old",
         controller(
             "kubeflow-trainer-controller-manager",
             "kubeflow-system",
-            spec__template__spec__containers__0__image="ghcr.io/kubeflow/trainer:v2.1.0",
+            spec__template__spec__containers__0__image="ghcr.io/kubeflow/trainer:v2.2.0",
         ),
         "Trainer: controller",
-        "install Trainer 2.2",
+        "install Trainer 2.3",
     ),
     Case(
         "Trainer does not run",
@@ -296,6 +313,16 @@ CASES = [
     ),
     Case(
         "no JobSet", lambda api: no_kinds(api, "jobset.x-k8s.io"), "JobSet: API", "install JobSet"
+    ),
+    Case(
+        "JobSet's image is older than failure policies by message",
+        controller(
+            "jobset-controller-manager",
+            "kubeflow-system",
+            spec__template__spec__containers__0__image="registry.k8s.io/jobset/jobset:v0.9.1",
+        ),
+        "JobSet: controller",
+        "install JobSet 0.10",
     ),
     Case(
         "JobSet's controller is missing",
@@ -332,6 +359,30 @@ CASES = [
         lambda api: settings(api, "inferenceService", serviceAnnotationDisallowedList=["a"]),
         "KServe: annotations of rollouts",
         "serviceAnnotationDisallowedList in the ConfigMap inferenceservice-config of kserve",
+    ),
+    Case(
+        "KServe fetches bundles as Pod Security does not let it",
+        lambda api: change(
+            api,
+            "ClusterStorageContainer",
+            "default",
+            {"spec.container.securityContext": None},
+            "",
+        ),
+        "KServe: storage initializer",
+        'kubectl patch clusterstoragecontainer default --type=merge -p \'{"spec":{"container":',
+    ),
+    Case(
+        "KServe fetches bundles as root",
+        lambda api: change(
+            api,
+            "ClusterStorageContainer",
+            "default",
+            {"spec.container.securityContext.runAsNonRoot": False},
+            "",
+        ),
+        "KServe: storage initializer",
+        "runAsNonRoot",
     ),
     Case(
         "KServe makes Ingresses",
@@ -396,16 +447,17 @@ CASES = [
         "how KServe is set up",
     ),
     Case(
-        "the runtimes",
-        lambda api: api.drop("ClusterRoleBinding", f"marquee-{NAMESPACE}-training-runtimes"),
-        "Permissions: pipeline-runner: clustertrainingruntimes.trainer.kubeflow.org",
-        "the train step",
+        "a verb of the upload",
+        lambda api: revoke(api, "Role", "marquee-pipelines", "pipelines/versions", "create"),
+        "Permissions: marquee-monitoring: pipelines/versions.pipelines.kubeflow.org",
+        "the pipelines' Job",
+        also=("Permissions: marquee-monitoring: pipelines.pipelines.kubeflow.org",),
     ),
     Case(
         "a verb of the schedules",
         lambda api: revoke(api, "Role", "marquee-schedules", "jobs", "disable"),
         "Permissions: marquee-monitoring: jobs.pipelines.kubeflow.org",
-        "the schedules' Job",
+        "the pipelines' Job",
     ),
     Case(
         "storage that cannot be written",
@@ -463,6 +515,16 @@ CASES = [
         NOTE,
     ),
     Case("a small quota", quota, "Namespace: quota", "raise the ResourceQuota", WARNING),
+    Case(
+        "a quota, and pods that name nothing",
+        lambda api: quota(api, used="0", limits=("default",)),
+        "Namespace: defaults under a quota",
+        "the train step's own pod",
+        WARNING,
+    ),
+    Case(
+        "sidecars that reach nobody", sidecars, "Istio: sidecars", "networkPolicies.istioNamespace"
+    ),
     Case("no Katib", lambda api: no_kinds(api, "kubeflow.org"), "Katib: API", "install it", NOTE),
     Case(
         "not installed",
@@ -496,8 +558,21 @@ def test_knative_mode_wants_other_metrics_and_no_gateway(api, look):
 def test_trainer_is_not_wanted_where_it_is_not_used(api, look):
     change(api, "ConfigMap", "marquee", {"data.training-runtimes": None})
     no_kinds(api, "trainer.kubeflow.org", "jobset.x-k8s.io")
-    api.drop("ClusterRoleBinding", f"marquee-{NAMESPACE}-training-runtimes")
+    revoke(api, "Role", "marquee-steps", "trainjobs", "create")
     assert odd(look()) == {}
+
+
+def test_sidecars_work_as_the_chart_is_installed(api, look):
+    labels = {"istio.io/rev": "stable", "pod-security.kubernetes.io/enforce": "restricted"}
+    change(api, "Namespace", NAMESPACE, {"metadata.labels": labels}, "")
+    assert odd(look()) == {}
+
+
+def test_where_nothing_is_enforced_the_initializer_may_be_as_it_is(api, look):
+    change(api, "Namespace", NAMESPACE, {"metadata.labels": {}}, "")
+    changes = {"spec.container.securityContext": None}
+    change(api, "ClusterStorageContainer", "default", changes, "")
+    assert odd(look())["KServe: storage initializer"].severity is NOTE
 
 
 def test_an_old_kubernetes_is_a_warning(api, look, monkeypatch):
