@@ -139,7 +139,7 @@ def test_a_schedule_from_its_making_to_its_end(server):
         (["poster-scoring", "--list"], "one thing to do"),
         (["poster-scoring", "--cron", "0 3 * * *"], "six fields, the seconds first"),
         (["poster-scoring", "--every", "daily"], "such as 24h"),
-        (["poster-scoring", "--delete"], "no schedule"),
+        (["poster-scoring", "--resume"], "no schedule"),
     ],
 )
 def test_what_cannot_be_scheduled(arguments, message, server):
