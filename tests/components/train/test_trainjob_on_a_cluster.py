@@ -1,6 +1,7 @@
 """A training of two nodes on CPUs, through our launcher and the Trainer of a real cluster.
 
-The launcher runs in a pod, as on Kubeflow; what it trains on is drawn there before. Launcher
+What it runs in is the chart's: runtime, accounts, rights and network policies. The launcher runs
+in a pod, as on Kubeflow; what it trains on is drawn there before. Launcher
 and nodes share a volume, so that no bucket is needed; all of them run on the launcher's node, as a
 volume that only one node can mount is what every cluster has.
 """
@@ -10,6 +11,7 @@ import time
 import uuid
 
 import pytest
+from chart import render
 from crds import FOLDER
 from kubernetes import client, config
 from kubernetes_api import running_kubernetes
@@ -20,6 +22,7 @@ import os
 from components.train.launch import train
 from components.train.order import Order, Place
 from marquee import log
+from marquee.errors import MarqueeError
 from marquee.run_layout import RunLayout
 from marquee.settings import Settings
 log.configure()
@@ -29,23 +32,17 @@ task = {{
     "volumes": [{{"name": "disk", "persistentVolumeClaim": {{"claimName": "disk"}}}}],
     "volume_mounts": [{{"name": "disk", "mountPath": "/mnt/marquee"}}],
 }}
+order = Order.of_run(RunLayout("{RUN}"), "custom_cnn", "random")
+place = Place(nodes=2, storage_class="none", task=task)
 settings = {{"height": 48, "width": 32, "epochs": 3, "batch_size": 16, "precisions": ""}}
-report = train(
-    Order.of_run(RunLayout("{RUN}"), "custom_cnn", "random"),
-    Settings(train=settings),
-    Place(nodes=2, storage_class="none", task=task),
-)
+try:
+    train(order, Settings(train=settings | {{"epochs": 0}}), place)
+except MarqueeError as error:
+    print("refused with", error.exit_code, error)
+report = train(order, Settings(train=settings), place)
 print("sealed", report.version, "after", len(report.history), "epochs")
 """
-RULES = [
-    {
-        "apiGroups": ["trainer.kubeflow.org"],
-        "resources": ["trainjobs"],
-        "verbs": ["create", "get", "patch", "delete"],
-    },
-    {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["list"]},
-    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-]
+RUNTIMES = ("trainer.kubeflow.org", "v1alpha1", "clustertrainingruntimes")
 SECURITY = {
     "runAsNonRoot": True,
     "runAsUser": 10001,
@@ -55,34 +52,24 @@ SECURITY = {
 }
 
 
-def runtime(prefix):
-    """A runtime for several nodes that promises what our chart's does."""
-    pod = {
-        "restartPolicy": "Never",
-        "securityContext": SECURITY,
-        "terminationGracePeriodSeconds": 120,
-        "containers": [
-            {
-                "name": "node",
-                "image": "marquee-train",
-                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-                "securityContext": _contained(),
-            }
-        ],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
-    }
-    job = {"backoffLimit": 3, "template": {"spec": pod}}
-    labels = {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
-    node = {"name": "node", "template": {"metadata": {"labels": labels}, "spec": job}}
-    return {
-        "apiVersion": "trainer.kubeflow.org/v1alpha1",
-        "kind": "ClusterTrainingRuntime",
-        "metadata": {"name": f"{prefix}-multi-node"},
-        "spec": {
-            "mlPolicy": {"numNodes": 2, "torch": {}},
-            "template": {"spec": {"replicatedJobs": [node]}},
+def installed(namespace, prefix):
+    """Give what the chart makes for trainings, small enough for any cluster."""
+    amounts = {"cpu": "250m", "memory": "2Gi", "ephemeral-storage": "1Gi"}
+    values = {
+        "pipelines": {"serviceAccounts": ["launcher"]},
+        "training": {
+            "runtimePrefix": prefix,
+            "sharedMemory": "256Mi",
+            "cacheSize": "512Mi",
+            "resources": {"requests": amounts, "limits": amounts | {"cpu": "1"}},
         },
     }
+    names = ("marquee-training", "marquee-steps", f"{prefix}-multi-node")
+    return [
+        each
+        for each in render(values, namespace)
+        if each["metadata"]["name"] in names or each["kind"] == "NetworkPolicy"
+    ]
 
 
 def _contained():
@@ -138,31 +125,30 @@ def begin(api, namespace, image, prefix):
     """Create all that the training needs, strictly validated."""
     core, rbac = client.CoreV1Api(api), client.RbacAuthorizationV1Api(api)
     strict = {"field_validation": "Strict"}
-    client.CustomObjectsApi(api).create_cluster_custom_object(
-        "trainer.kubeflow.org", "v1alpha1", "clustertrainingruntimes", runtime(prefix), **strict
-    )
+    create = {
+        "ServiceAccount": core.create_namespaced_service_account,
+        "Role": rbac.create_namespaced_role,
+        "RoleBinding": rbac.create_namespaced_role_binding,
+        "NetworkPolicy": client.NetworkingV1Api(api).create_namespaced_network_policy,
+        "ClusterTrainingRuntime": lambda _, body, **options: client.CustomObjectsApi(
+            api
+        ).create_cluster_custom_object(*RUNTIMES, body, **options),
+    }
+    for each in installed(namespace, prefix):
+        create[each["kind"]](namespace, each, **strict)
     claim = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": "2Gi"}},
     }
-    named = {"metadata": {"name": "launcher"}}
     core.create_namespaced_persistent_volume_claim(
         namespace, {"metadata": {"name": "disk"}, "spec": claim}, **strict
     )
-    core.create_namespaced_service_account(namespace, named, **strict)
-    rbac.create_namespaced_role(namespace, named | {"rules": RULES}, **strict)
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "launcher"}
-    subject = {"kind": "ServiceAccount", "name": "launcher", "namespace": namespace}
-    rbac.create_namespaced_role_binding(
-        namespace, named | {"roleRef": role, "subjects": [subject]}, **strict
-    )
+    core.create_namespaced_service_account(namespace, {"metadata": {"name": "launcher"}}, **strict)
     core.create_namespaced_pod(namespace, launcher(image, prefix), **strict)
 
 
 def end(api, prefix):
-    client.CustomObjectsApi(api).delete_cluster_custom_object(
-        "trainer.kubeflow.org", "v1alpha1", "clustertrainingruntimes", f"{prefix}-multi-node"
-    )
+    client.CustomObjectsApi(api).delete_cluster_custom_object(*RUNTIMES, f"{prefix}-multi-node")
 
 
 def test_what_the_training_needs_is_valid(tmp_path):
@@ -173,6 +159,9 @@ def test_what_the_training_needs_is_valid(tmp_path):
         api = config.new_client_from_config(server.kubeconfig(tmp_path))
         begin(api, "films", "registry/marquee-train:1", "marquee-test")
         assert server.get("Pod", "launcher", "films")
+        assert {each["kind"] for each in installed("films", "marquee-test")} == {
+            *("ClusterTrainingRuntime", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy")
+        }
         end(api, "marquee-test")
         assert server.all("ClusterTrainingRuntime") == []
 
@@ -195,6 +184,7 @@ def test_two_nodes_train_through_kubeflow_trainer():
             time.sleep(5)
         said = core.read_namespaced_pod_log("launcher", name, container="launcher")
         assert phase == "Succeeded", said
+        assert "refused with 2 train.epochs is 0" in said
         assert "sealed" in said
         jobs = client.CustomObjectsApi(api).list_namespaced_custom_object(
             "trainer.kubeflow.org", "v1alpha1", name, "trainjobs"
