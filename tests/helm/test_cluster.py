@@ -152,6 +152,7 @@ def release(place):
     place.kubectl("delete", "inferenceservice", "--all")
 
 
+@pytest.mark.slow
 def test_a_release_comes_changes_goes_back_and_leaves_nothing(release):
     installed = release.ours()
     assert {"InferenceService/poster-genre", "ServingRuntime/marquee"} <= set(installed)

@@ -59,7 +59,7 @@ def write(uri, posters, part_rows=4):
     params=[
         "disk",
         "bucket",
-        "flaky_bucket",
+        pytest.param("flaky_bucket", marks=pytest.mark.slow),
         "s3_bucket",
         pytest.param("flaky_s3_bucket", marks=pytest.mark.slow),
     ]

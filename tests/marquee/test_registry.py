@@ -145,7 +145,7 @@ _MOVES = st.lists(
 )
 
 
-@pytest.mark.parametrize("kind", ["disk", "hub"])
+@pytest.mark.parametrize("kind", ["disk", pytest.param("hub", marks=pytest.mark.slow)])
 @settings(
     max_examples=12,
     deadline=None,
