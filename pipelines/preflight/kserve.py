@@ -13,6 +13,8 @@ from pipelines.preflight.kubeflow import running
 
 _KSERVE = (0, 16)
 """The first that knows the modes by their names of today."""
+_OF_THE_POD = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+"""What our InferenceService says of all containers of its pods; Knative does not let it."""
 _PATCH = json.dumps(
     {
         "spec": {
@@ -20,8 +22,7 @@ _PATCH = json.dumps(
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "capabilities": {"drop": ["ALL"]},
-                    "runAsNonRoot": True,
-                    "seccompProfile": {"type": "RuntimeDefault"},
+                    **_OF_THE_POD,
                 }
             }
         }
@@ -74,6 +75,8 @@ def initializer(cluster: Cluster) -> Iterator[Check]:
         return
     found = cluster.api.find(STORAGE_CONTAINERS, "default")
     context = ((found or {}).get("spec", {}).get("container") or {}).get("securityContext") or {}
+    if cluster.mode is Mode.STANDARD:
+        context = _OF_THE_POD | context
     restricted = (
         context.get("allowPrivilegeEscalation") is False
         and "ALL" in ((context.get("capabilities") or {}).get("drop") or ())

@@ -568,6 +568,15 @@ def test_sidecars_work_as_the_chart_is_installed(api, look):
     assert odd(look()) == {}
 
 
+def test_what_the_pod_says_the_initializer_need_not(api, look):
+    """KServe's own Helm chart names no seccompProfile. Knative takes none of a pod."""
+    changes = {"spec.container.securityContext.seccompProfile": None}
+    change(api, "ClusterStorageContainer", "default", changes, "")
+    assert odd(look()) == {}
+    knative(api)
+    assert list(odd(look())) == ["KServe: storage initializer"]
+
+
 def test_where_nothing_is_enforced_the_initializer_may_be_as_it_is(api, look):
     change(api, "Namespace", NAMESPACE, {"metadata.labels": {}}, "")
     changes = {"spec.container.securityContext": None}
