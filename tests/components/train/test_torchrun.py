@@ -57,4 +57,5 @@ def test_what_ends_an_abandoned_training_is_not_begun_anew(tmp_path, monkeypatch
     exchange.abandon()
     monkeypatch.setenv("PET_NODE_RANK", "1")
     monkeypatch.setenv("PET_NPROC_PER_NODE", "1")
+    monkeypatch.delattr(torchrun, "run_torchrun")
     assert torchrun.main(str(tmp_path)) == torchrun._ABANDONED

@@ -409,7 +409,13 @@ if count == 1:
 if count < 9:
     sys.exit(7)
 """
-    thread = when(lambda: any(api.logs.values()), lambda: controller.preempt(fit.name, 0))
+
+    def preempt():
+        # Once its log was shown: some looks later.
+        time.sleep(1)
+        controller.preempt(fit.name, 0)
+
+    thread = when(lambda: any(api.logs.values()), preempt)
     assert fit(script) == REPORT
     thread.join()
     assert controller.jobs[fit.name].failures == 0
