@@ -66,7 +66,7 @@ def serve(posters, tmp_path):
         server.__exit__(None, None, None)
 
 
-@pytest.fixture(params=["disk", "flaky_bucket"])
+@pytest.fixture(params=["disk", pytest.param("flaky_bucket", marks=pytest.mark.slow)])
 def out(request, tmp_path):
     """A place for a catalog: on disk, and where every tenth call is answered 503."""
     if request.param == "disk":
