@@ -6,7 +6,6 @@ manifests` calls this; a test asks whether what is there is fresh.
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,9 +110,4 @@ def _shown(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    if "--check" in sys.argv[1:]:
-        found = stale()
-        for path in found:
-            print(f"{path.relative_to(ROOT)} is stale: run `make manifests`")
-        sys.exit(bool(found))
     write()

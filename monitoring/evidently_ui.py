@@ -7,6 +7,7 @@ makes one. So it runs in a process of its own, which is started again when there
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from marquee import storage
 from marquee.errors import InfrastructureError
@@ -14,6 +15,7 @@ from marquee.processes import postponed_stop
 from monitoring.archive import WORKSPACE, reports_folder
 
 _LOOK_EVERY_S, _STEP_S = 20.0, 0.2
+_COMMAND = (sys.executable, "-m", "monitoring.evidently_ui")
 
 
 def serve_workspace(out: str, host: str, port: int) -> None:
@@ -27,23 +29,37 @@ def serve_workspace(out: str, host: str, port: int) -> None:
     Raises:
         InfrastructureError: The UI ended by itself.
     """
-    command = [sys.executable, "-m", "monitoring.evidently_ui"]
     with postponed_stop() as asked_to_stop:
         while not asked_to_stop():
-            workspace, looked = workspace_of(out), time.monotonic()
-            projects = storage.list_folders(workspace)
-            with subprocess.Popen([*command, workspace, host, str(port)]) as ui:
-                while not asked_to_stop():
-                    if ui.poll() is not None:
-                        raise InfrastructureError(
-                            f"Evidently's UI ended with {ui.returncode}", remedy="see its log above"
-                        )
-                    if time.monotonic() - looked > _LOOK_EVERY_S:
-                        if storage.list_folders(workspace_of(out)) != projects:
-                            break
-                        looked = time.monotonic()
-                    time.sleep(_STEP_S)
+            projects = _projects(out)
+            ui = subprocess.Popen([*_COMMAND, workspace_of(out), host, str(port)])
+            try:
+                _watch(ui, out, projects, asked_to_stop)
+            finally:
                 ui.terminate()
+                ui.wait()
+
+
+def _watch(
+    ui: "subprocess.Popen[bytes]", out: str, projects: list[str], asked_to_stop: Callable[[], bool]
+) -> None:
+    """Return when the UI has to begin anew, or to end."""
+    looked = time.monotonic()
+    while not asked_to_stop():
+        if ui.poll() is not None:
+            raise InfrastructureError(
+                f"Evidently's UI ended with {ui.returncode}", remedy="see its log above"
+            )
+        if time.monotonic() - looked > _LOOK_EVERY_S:
+            if _projects(out) != projects:
+                return
+            looked = time.monotonic()
+        time.sleep(_STEP_S)
+
+
+def _projects(out: str) -> list[str]:
+    """List the projects that there are."""
+    return storage.list_folders(workspace_of(out))
 
 
 def workspace_of(out: str) -> str:

@@ -1,5 +1,6 @@
 """Evidently's UI: there before the first report, and told of models that come later."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -7,9 +8,9 @@ import time
 import pytest
 import requests
 
-from marquee.processes import free_port
+from marquee.processes import free_port, is_running
+from monitoring import evidently_ui
 
-pytestmark = pytest.mark.slow
 WAIT = 90
 
 
@@ -30,6 +31,7 @@ def wait_for(wanted, url):
         time.sleep(0.5)
 
 
+@pytest.mark.slow
 def test_it_shows_a_model_whose_first_report_comes_later(tmp_path):
     from evidently.ui.workspace import Workspace
 
@@ -48,10 +50,9 @@ def test_it_shows_a_model_whose_first_report_comes_later(tmp_path):
     assert projects(f"http://127.0.0.1:{port}") is None
 
 
+@pytest.mark.slow
 def test_it_says_that_the_ui_ended(tmp_path):
     """Another has its port."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "marquee", "reports", "serve", tmp_path, "--wait"]
@@ -60,3 +61,20 @@ def test_it_says_that_the_ui_ended(tmp_path):
         )
     assert done.returncode == 5
     assert "UI ended" in done.stderr
+
+
+def test_the_ui_ends_with_a_storage_that_fails(monkeypatch, tmp_path):
+    pid = tmp_path / "pid"
+    program = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    monkeypatch.setattr(evidently_ui, "_COMMAND", (sys.executable, "-c", program))
+    monkeypatch.setattr(evidently_ui, "_LOOK_EVERY_S", 0.0)
+
+    def projects(out):
+        if pid.exists() and pid.read_text():
+            raise OSError("the bucket is away")
+        return []
+
+    monkeypatch.setattr(evidently_ui, "_projects", projects)
+    with pytest.raises(OSError, match="the bucket is away"):
+        evidently_ui.serve_workspace(str(tmp_path), "127.0.0.1", free_port())
+    assert not is_running(int(pid.read_text()))
