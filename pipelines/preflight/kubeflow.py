@@ -138,9 +138,10 @@ def running(cluster: Cluster, what: str, oldest: tuple[int, ...], *names: str) -
 
 
 def _version_of(deployment: dict) -> tuple[int, ...]:
-    images = [c["image"] for c in deployment["spec"]["template"]["spec"]["containers"]]
-    versions = [release(image.rpartition(":")[2]) for image in images]
-    return max(versions, default=())
+    """Give the version of the controller itself, whatever runs beside it; none if unknown."""
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    own = [c for c in containers if c["name"] == "manager" or len(containers) == 1]
+    return release(own[0]["image"].rpartition(":")[2]) if own else ()
 
 
 def training_runtimes(cluster: Cluster) -> Iterator[Check]:

@@ -122,10 +122,12 @@ def _see_all(looks: Sequence[Look], cluster: Cluster) -> Iterator[Check]:
         thread.start()
     for (name, _), thread, checks in zip(looks, threads, seen, strict=True):
         thread.join(max(0.0, deadline - time.monotonic()))
+        # Asked first: one that ends from here on adds its last check before the list is read.
+        late = thread.is_alive()
         yield from list(checks)
-        if thread.is_alive():
-            late = InfrastructureError(f"no answer within {_SECONDS:.0f} s", remedy="try again")
-            yield _unseen(name, late)
+        if late:
+            error = InfrastructureError(f"no answer within {_SECONDS:.0f} s", remedy="try again")
+            yield _unseen(name, error)
 
 
 def _see(look: Look, cluster: Cluster, checks: list[Check]) -> None:

@@ -76,6 +76,10 @@ def secret(name, data):
 def _deployment(name, namespace, image):
     labels = {"app": name}
     containers = [{"name": "manager", "image": image}]
+    if name == "kserve-controller-manager":
+        # A sidecar whose number would do for KServe.
+        proxy = "quay.io/brancz/kube-rbac-proxy:v0.18.0"
+        containers.append({"name": "kube-rbac-proxy", "image": proxy})
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -5,8 +5,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 from command import marquee
@@ -20,7 +22,7 @@ from marquee.cli import preflight as cli
 from marquee.errors import InfrastructureError, UsageError
 from marquee.verdict import Outcome, Severity
 from pipelines.preflight import preflight as module
-from pipelines.preflight.context import Question
+from pipelines.preflight.context import Question, judged
 from pipelines.preflight.preflight import preflight
 
 pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="needs the CRDs of ../shared/crds")
@@ -343,6 +345,16 @@ CASES = [
         "install KServe",
     ),
     Case(
+        "an old KServe",
+        controller(
+            "kserve-controller-manager",
+            "kserve",
+            spec__template__spec__containers__0__image="kserve/kserve-controller:v0.15.2",
+        ),
+        "KServe: controller",
+        "install KServe 0.16",
+    ),
+    Case(
         "an old KServe in Standard mode",
         lambda api: older_crd(api, "inferenceservices", "v1beta1", "canary"),
         "KServe: canaries",
@@ -632,6 +644,26 @@ def test_a_look_that_never_ends_hides_no_other(api, look, monkeypatch):
     monkeypatch.setattr(module.storage, "place", lambda *_: iter(lambda: module.time.sleep(9), 1))
     found = odd(look(run_uris=["gs://films/runs"]))
     assert "no answer within 3 s" in found["Storage: gs://films/runs"].measured
+
+
+def test_a_look_that_ends_as_it_is_given_up_keeps_its_last_check(monkeypatch):
+    asked = threading.Event()
+
+    class Late(threading.Thread):
+        def is_alive(self):
+            asked.set()
+            threading.Thread.join(self)
+            return super().is_alive()
+
+        def join(self, timeout=None):
+            """Waits in vain."""
+
+    def look(_):
+        asked.wait(30)
+        yield judged("Late", True, measured="there", bound="there", remedy="")
+
+    monkeypatch.setattr(module, "threading", SimpleNamespace(Thread=Late))
+    assert [check.name for check in module._see_all([("Look", look)], None)] == ["Late"]
 
 
 def test_a_look_that_is_at_fault_hides_no_other(look, monkeypatch):
