@@ -383,17 +383,26 @@ def is_guarded(uri: str) -> bool:
 
     Args:
         uri: A folder; a small file is written below it, and removed.
+
+    Raises:
+        Conflict: It refuses a write that nobody was faster than.
     """
     probe = join(uri, f".guard-{uuid.uuid4().hex}")
+    _, none = read_versioned(probe)
     try:
-        replace_versioned(probe, b"first", read_versioned(probe)[1])
+        replace_versioned(probe, b"first", none)
         _, token = read_versioned(probe)
         replace_versioned(probe, b"second", token)
-        replace_versioned(probe, b"late", token)
-    except Conflict:
-        return True
+        return _refuses(probe, b"late", token) and _refuses(probe, b"late to create", none)
     finally:
         remove(probe)
+
+
+def _refuses(uri: str, data: bytes, token: str) -> bool:
+    try:
+        replace_versioned(uri, data, token)
+    except Conflict:
+        return True
     return False
 
 

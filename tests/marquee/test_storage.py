@@ -117,22 +117,45 @@ def test_a_write_whose_answer_was_lost_is_no_conflict(kind, request, monkeypatch
 
 
 class Careless(FlakyProxy):
-    """Before a bucket: knows no conditional writes."""
+    """Before a bucket: knows nothing of a condition of writes."""
+
+    def __init__(self, upstream, condition):
+        super().__init__(upstream)
+        self._condition = condition
 
     async def _pass(self, request):
         self._calls = 0
-        for name in ("If-Match", "If-None-Match"):
-            request = request.clone(headers={k: v for k, v in request.headers.items() if k != name})
-        return await super()._pass(request)
+        kept = {k: v for k, v in request.headers.items() if k != self._condition}
+        return await super()._pass(request.clone(headers=kept))
 
 
-def test_storage_that_overwrites_is_found_out(s3_bucket, monkeypatch):
+@pytest.mark.parametrize("condition", ["If-Match", "If-None-Match"])
+def test_storage_that_overwrites_is_found_out(condition, s3_bucket, monkeypatch):
     assert storage.is_guarded(s3_bucket)
-    with Careless(os.environ["AWS_ENDPOINT_URL"]) as proxy:
+    with Careless(os.environ["AWS_ENDPOINT_URL"], condition) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         storage._s3_client.cache_clear()
         assert not storage.is_guarded(s3_bucket)
     assert storage.list_files(s3_bucket) == []
+
+
+class Refusing(FlakyProxy):
+    """Before a bucket: says of each write that another was faster."""
+
+    async def _pass(self, request):
+        self._calls = 0
+        if request.method == "PUT":
+            code = "<Error><Code>PreconditionFailed</Code></Error>"
+            return web.Response(status=412, text=code, content_type="application/xml")
+        return await super()._pass(request)
+
+
+def test_storage_that_refuses_every_write_guards_nothing(s3_bucket, monkeypatch):
+    with Refusing(os.environ["AWS_ENDPOINT_URL"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        storage._s3_client.cache_clear()
+        with pytest.raises(storage.Conflict):
+            storage.is_guarded(s3_bucket)
 
 
 def test_other_places_are_guarded(place):
