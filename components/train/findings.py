@@ -10,6 +10,7 @@ predictions for efficient and accurate cross-validation" (2018).
 import dataclasses
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,7 +33,7 @@ class Tried:
     number: int
     """From 0, which has the settings that were there before."""
     state: str
-    """`complete`, `pruned` or `diverged`."""
+    """`complete`, `pruned`, `diverged` or `out of memory`."""
     score: float
     """The validation macro mAP; of a trial that was given up, the highest it came to; NaN if it
     came to none."""
@@ -116,8 +117,11 @@ class Findings:
 
     def sentence(self) -> str:
         """Say what was found in a few sentences."""
-        given_up, diverged = (sum(t.state == s for t in self.tried) for s in ("pruned", "diverged"))
-        counts = f"{len(self.tried)} trials ({given_up} given up, {diverged} diverged)"
+        ends = Counter(trial.state for trial in self.tried)
+        counts = (
+            f"{len(self.tried)} trials ({ends['pruned']} given up, {ends['diverged']} diverged, "
+            f"{ends['out of memory']} out of memory)"
+        )
         if self.best.number == 0:
             return f"Of {counts}, none beats the present settings: {self.best.score:.4f}."
         best = f"trial {self.best.number + 1} has the highest validation mAP, {self.best.score:.4f}"

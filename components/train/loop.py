@@ -43,6 +43,10 @@ class Diverged(InfrastructureError):
     """The loss is no longer a number."""
 
 
+class OutOfMemory(InfrastructureError):
+    """What is trained does not fit into memory."""
+
+
 @dataclass
 class History:
     """What happened in each epoch; the learning curves."""

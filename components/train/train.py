@@ -32,7 +32,7 @@ from components.train.data import (
 from components.train.export import export
 from components.train.features import Features, FrozenPart, varied_features
 from components.train.head import EvidenceHead
-from components.train.loop import Task, Trainer, Watch
+from components.train.loop import OutOfMemory, Task, Trainer, Watch
 from components.train.model import PosterModel
 from components.train.order import Order, PeerLost, TrainReport
 from components.train.precision import reduce_precision
@@ -128,7 +128,7 @@ def measure(order: Order, settings: Settings, watch: Watch | None = None) -> Mea
         How it ranks the validation posters.
 
     Raises:
-        MarqueeError: As `train`; `Diverged` among it.
+        MarqueeError: As `train`; `Diverged` and `OutOfMemory` among it.
     """
     chosen = resolve_settings(order.architecture, settings)
     with _explained(chosen), world() as processes:
@@ -146,7 +146,7 @@ def _explained(settings: TrainSettings) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY in text:
-            raise InfrastructureError(
+            raise OutOfMemory(
                 f"memory ran out while training ({text})",
                 remedy=f"lower train.batch_size ({settings.batch_size}), or keep it and raise "
                 f"train.accumulate ({settings.accumulate})",

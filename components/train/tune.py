@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from components.train.findings import Findings, Tried
-from components.train.loop import Diverged
+from components.train.loop import Diverged, OutOfMemory
 from components.train.search import Parameter, SearchSpace, Value
 from components.train.settings import resolve_settings
 from components.train.train import Measured, Order, measure
@@ -38,11 +38,9 @@ _RANDOM_TRIALS = 8
 """Trials that look around before the sampler draws conclusions."""
 _UNPRUNED = 5
 """Trials that have to end before others are held against their median."""
-_STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "diverged",
-}
+_STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
+_FAILURES = {Diverged: "diverged", OutOfMemory: "out of memory"}
+_FAILURE = "failure"
 
 
 def tune(
@@ -131,7 +129,8 @@ class _Search:
         complete = [item for item in tried if item.state == "complete"]
         if not complete:
             raise DataError(
-                "not one trial came to an end", remedy="lower the largest learning_rate of [tune]"
+                "not one trial came to an end",
+                remedy="lower the largest learning_rate of [tune], or batch_size if memory ran out",
             )
         best = max(complete, key=lambda item: (item.score, -item.number))
         again = {
@@ -197,8 +196,10 @@ class _Search:
         except optuna.TrialPruned:
             said = "worse than the median, given up"
             self._study.tell(trial, state=TrialState.PRUNED)
-        except Diverged as error:
-            said = f"diverged ({error.message})"
+        except tuple(_FAILURES) as error:
+            failure = _FAILURES[type(error)]
+            said = f"{failure} ({error.message})"
+            trial.set_user_attr(_FAILURE, failure)
             self._study.tell(trial, state=TrialState.FAIL)
         else:
             self._keep(str(trial.number), measured)
@@ -257,7 +258,7 @@ class _Search:
         started, ended = trial.datetime_start, trial.datetime_complete
         return Tried(
             number=trial.number,
-            state=_STATES[trial.state],
+            state=_STATES.get(trial.state) or trial.user_attrs[_FAILURE],
             score=trial.value if trial.value is not None else max(scores, default=float("nan")),
             epochs=len(trial.intermediate_values),
             seconds=(ended - started).total_seconds() if started and ended else 0.0,

@@ -8,7 +8,6 @@ from components.train.findings import Chance, Findings, Tried
 from marquee.report import Banner, Block, Cell, Lines, Table, Tiles, render
 
 _SHOWN = 30
-_ENDS = {"pruned": "given up", "diverged": "diverged"}
 
 
 def tune_page(found: Findings) -> str:
@@ -141,7 +140,7 @@ def _trials(found: Findings) -> Table:
 
 def _standing(found: Findings, trial: Tried) -> str:
     if trial.state != "complete":
-        return _ENDS[trial.state]
+        return "given up" if trial.state == "pruned" else trial.state
     if trial.number == found.best.number:
         return "best"
     return "alike" if found.alike[trial.number] else "worse"

@@ -11,8 +11,10 @@ import tomllib
 import numpy as np
 import optuna
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from components.train import loop
 from components.train import tune as tuning
 from components.train.findings import Findings, Tried
 from components.train.loop import Diverged
@@ -188,7 +190,7 @@ def test_what_does_worse_than_the_median_is_given_up(order, tmp_path, monkeypatc
     assert [t.state for t in found.tried] == ["complete"] * 6 + ["pruned"] * 2
     assert shown == [10] * 6 + [2] * 2  # a fifth of the epochs
     assert found.tried[-1].score == pytest.approx(0.02)
-    assert "(2 given up, 0 diverged)" in found.sentence()
+    assert "(2 given up, 0 diverged, 0 out of memory)" in found.sentence()
     assert set(found.alike) == set(range(6))
 
 
@@ -201,20 +203,38 @@ def test_phases_have_the_same_epochs_in_all_trials(order, tmp_path):
     assert list(search._steps(rows)) == [(1, 0.1), (2, 0.2), (61, 0.3)]
 
 
-def test_a_trial_that_diverges_is_one_of_many(order, space, tmp_path, monkeypatch):
+FAULTS = {
+    "diverged": (Diverged("the loss is nan"), "0 given up, 1 diverged, 0 out of memory"),
+    "out of memory": (torch.OutOfMemoryError("no"), "0 given up, 0 diverged, 1 out of memory"),
+}
+
+
+@pytest.mark.parametrize(("state", "fault", "said"), [(k, *v) for k, v in FAULTS.items()])
+def test_a_trial_that_fails_is_one_of_many(
+    state, fault, said, order, space, tmp_path, monkeypatch
+):
+    """The second trial's loss is no number, or there is no memory for it."""
+    measure = tuning.measure
     begun = []
 
-    def diverging(order, settings, watch):
+    def failing(order, settings, watch):
         begun.append(1)
-        if len(begun) == 2:
-            raise Diverged("the loss is nan", remedy="lower it")
-        return told(len(begun))
+        if len(begun) != 2:
+            return told(len(begun))
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.Trainer, "_train_step", step)
+            return measure(order, settings, watch)
 
-    monkeypatch.setattr(tuning, "measure", diverging)
+    def step(*_):
+        raise fault
+
+    monkeypatch.setattr(tuning, "measure", failing)
     found = tuning.tune(order, space, tmp_path, trials=3)
-    assert [t.state for t in found.tried] == ["complete", "diverged", "complete"]
+    assert [t.state for t in found.tried] == ["complete", state, "complete"]
     assert math.isnan(found.tried[1].score)
+    assert said in found.sentence()
     found.write(str(tmp_path))
+    assert state in (tmp_path / "tune.html").read_text()
     assert json.loads((tmp_path / "trials.json").read_text())["trials"][1]["score"] is None
 
 
