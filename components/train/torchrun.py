@@ -88,14 +88,18 @@ def run_torchrun(
         *(f"--shutdown-timeout={GRACE_SECONDS}", "-m", "components.train.worker", uri),
     ]
     with postponed_stop() as asked_to_stop, subprocess.Popen(command) as torchrun:
-        while _still_runs(torchrun):
-            if watch:
-                watch.look()
-            if asked_to_stop() or (watch and watch.abandoned):
-                # It asks each of its processes, and waits for them.
-                _end(torchrun, GRACE_SECONDS + _DEAF_SECONDS)
-            elif watch and watch.done:
-                _end(torchrun, _DEAF_SECONDS)
+        try:
+            while _still_runs(torchrun):
+                if watch:
+                    watch.look()
+                if asked_to_stop() or (watch and watch.abandoned):
+                    # It asks each of its processes, and waits for them.
+                    _end(torchrun, GRACE_SECONDS + _DEAF_SECONDS)
+                elif watch and watch.done:
+                    _end(torchrun, _DEAF_SECONDS)
+        finally:
+            # After an error: Popen would wait until the training ends, and hear no SIGTERM.
+            _end(torchrun, GRACE_SECONDS + _DEAF_SECONDS)
         return torchrun.returncode, asked_to_stop()
 
 
@@ -189,12 +193,15 @@ def main(uri: str) -> int:
     if exchange.is_abandoned():
         # A pod that ended with 7 before the one that judges: all were begun anew.
         return _ABANDONED
+    ranks = range(node * processes, (node + 1) * processes)
+    for rank in ranks:
+        # Not the processes themselves: torchrun may end before it starts them.
+        exchange.forget_error(rank)
     code, stopped = run_torchrun([], uri, _Watch(exchange, judges=node == 0))
     if code == 0 or exchange.report():
         return 0
     if exchange.is_abandoned():
         return _ABANDONED
-    ranks = range(node * processes, (node + 1) * processes)
     error = exchange.error(ranks) or _lost(processes, code, stopped)
     return error.exit_code
 

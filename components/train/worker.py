@@ -21,7 +21,6 @@ def main(uri: str) -> None:
     rank = int(os.environ.get("RANK", "0"))
     log.configure("INFO" if rank == 0 else "WARNING")
     exchange = Exchange(uri)
-    exchange.forget_error(rank)
     try:
         report = train(*exchange.specification())
     except Exception as fault:
