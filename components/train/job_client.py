@@ -1,6 +1,7 @@
 """TrainJobs of one namespace, and what is below them, on an API server."""
 
 from contextlib import AbstractContextManager
+from datetime import datetime
 
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
@@ -137,7 +138,8 @@ class JobClient:
                 if error.status in (400, 404):
                     return []
                 raise
-        return str(answer.data.decode(errors="replace")).splitlines()
+        # Not splitlines(): a progress bar's \r is no new line, and has no time of its own.
+        return [line for line in answer.data.decode(errors="replace").split("\n") if line]
 
     def warnings(self, name: str) -> list[str]:
         """Give what Kubernetes warns of in what belongs to a TrainJob, the latest last."""
@@ -145,12 +147,19 @@ class JobClient:
             found = self._core.list_namespaced_event(
                 self.namespace, field_selector="type=Warning", _request_timeout=TIMEOUTS
             )
+        # In no order of time: etcd lists by name.
         return [
             f"{event.involved_object.kind} {event.involved_object.name}: {event.message}"
-            for event in found.items
+            for event in sorted(found.items, key=_time)
             if event.involved_object.name.startswith(name)
         ]
 
     def _explained(self, verb: str, name: str) -> AbstractContextManager[None]:
         kind = f"{_PLURAL}.{_KIND[0]}"
         return explained(verb, kind, f"the TrainJob {name} in {self.namespace}")
+
+
+def _time(event: client.CoreV1Event) -> datetime:
+    """Tell when an event was seen last; who writes it fills in one field or another."""
+    time: datetime = event.last_timestamp or event.event_time or event.metadata.creation_timestamp
+    return time

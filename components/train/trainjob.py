@@ -87,9 +87,11 @@ class TrainJob:
             training = self._begin(order, settings, exchange, asked_to_stop)
 
             def delete() -> bool:
-                if asked_to_stop():
+                # Once: a wish that comes between two questions would be met by nobody.
+                asked = asked_to_stop()
+                if asked:
                     self._clean_up(name)
-                return asked_to_stop()
+                return asked
 
             # A step that is cancelled has a second or less, whatever it waits for just now.
             with _meanwhile(delete, _STOP_SECONDS), _meanwhile(_sign(exchange), _BEAT_SECONDS):
@@ -272,7 +274,7 @@ class _Look:
             name = pod["metadata"]["name"]
             if name in self.troubles and name != self._pod and started(pod):
                 for line in self._client.log(name, lines=_TAIL):
-                    _show(f"{name}: {line.partition(' ')[2]}")
+                    _show(f"{name}: {_parted(line)[1]}")
 
     def _check_start(self) -> None:
         self._started = self._started or all_started(self._pods, self._nodes)
@@ -305,11 +307,13 @@ class _Look:
         since = None
         if self._seen:
             # Clocks differ: what was shown is told by its time, not by ours.
-            age = time.time() - datetime.fromisoformat(f"{self._seen[:19]}+00:00").timestamp()
+            age = time.time() - datetime.fromisoformat(self._seen).timestamp()
             since = max(60, round(2 * age))
         for line in self._client.log(self._pod, seconds=since):
-            stamp, _, text = line.partition(" ")
-            if _order(stamp) > _order(self._seen):
+            stamp, text = _parted(line)
+            if not stamp:
+                self._say(f"the log of {self._pod}", text)
+            elif _order(stamp) > _order(self._seen):
                 self._seen = stamp
                 _show(text)
 
@@ -355,6 +359,16 @@ def _sign(exchange: Exchange) -> Callable[[], bool]:
 
 class _Gone(InfrastructureError):
     """There is nothing more to wait for."""
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """Part a line of a log from its time; what the kubelet says in place of a log has none."""
+    stamp, _, text = line.partition(" ")
+    try:
+        timed = datetime.fromisoformat(stamp).tzinfo is not None
+    except ValueError:
+        timed = False
+    return (stamp, text) if timed else ("", line)
 
 
 def _order(stamp: str) -> str:

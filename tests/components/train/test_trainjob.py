@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -343,6 +344,37 @@ def test_the_report_comes_back_and_the_log_is_shown_once(fit, api, capfd):
     assert fit.job()["status"]["conditions"][0]["type"] == "Complete"
 
 
+LINES = {
+    "what the kubelet says in place of a log": [
+        "unable to retrieve container logs for containerd://0123",
+    ],
+    "a day, which is no time": ["2026-11-30 it was"],
+    "a node that is not on UTC": ["2026-11-30T01:02:03.123456789+02:00 hello"],
+    "an empty line": ["2026-11-30T01:02:03.5Z "],
+    "a progress bar": ["2026-11-30T01:02:03Z 1 %\r2 %\r"],
+}
+SHOWN = {"a node that is not on UTC": "hello", "an empty line": "", "a progress bar": "1 %\r2 %\r"}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_line_without_a_time_does_not_end_the_training(name, fit, api, monkeypatch, caplog):
+    shown = []
+    monkeypatch.setattr("components.train.trainjob._show", shown.append)
+
+    def say():
+        (pod,) = api.all("Pod")
+        api.logs["films", pod["metadata"]["name"]] = LINES[name]
+
+    thread = when(lambda: "running" in str(api.all("Pod")), say)
+    assert fit("time.sleep(1)\n") == REPORT
+    thread.join()
+    if name in SHOWN:
+        assert shown == [SHOWN[name]]
+    else:
+        assert shown == []
+        assert caplog.text.count(LINES[name][0]) == 1
+
+
 def test_progress_is_followed(fit, controller, caplog):
     caplog.set_level("INFO")
     script = """
@@ -437,6 +469,30 @@ def test_a_wish_to_stop_deletes_the_job(fit, controller):
     wait_for(lambda: fit.job() is None)
     assert fit.pods() == []
     assert controller.jobs[fit.name].pods[0].process.returncode == 7
+
+
+def test_a_wish_that_comes_between_two_questions_is_met(fit, monkeypatch):
+    """What watches for a wish asks once a turn: the second answer may be another one."""
+    answers, deleted = iter([False, True]), threading.Event()
+
+    @contextmanager
+    def asked():
+        yield lambda: next(answers, True)
+
+    @contextmanager
+    def turns(act, seconds):
+        if seconds < 1:
+            while not act():
+                pass
+            assert deleted.is_set()
+        yield
+
+    monkeypatch.setattr("components.train.trainjob.postponed_stop", asked)
+    monkeypatch.setattr("components.train.trainjob._meanwhile", turns)
+    monkeypatch.setattr(TrainJob, "_begin", lambda *_: "")
+    monkeypatch.setattr(JobClient, "delete", lambda *_: deleted.set())
+    with pytest.raises(Stopped):
+        fit()
 
 
 def test_a_wish_to_stop_is_met_at_once_whatever_is_going_on(fit, controller, monkeypatch):
@@ -568,6 +624,25 @@ def test_what_forbids_pods_is_read_from_the_events(fit, api, controller):
     with pytest.raises(InfrastructureError, match="exceeded quota"):
         fit(start_minutes=0.02)
     thread.join()
+
+
+def test_warnings_come_in_the_order_of_their_time(fit, api):
+    times = {
+        "c": {"lastTimestamp": "2020-11-30T00:00:01Z"},
+        "a": {"eventTime": "2020-11-30T00:00:02.000000Z"},
+        "b": {"lastTimestamp": "2020-11-30T00:00:03Z", "eventTime": "2020-11-29T00:00:00.000000Z"},
+        "0": {},
+    }
+    for name, time_of_it in times.items():
+        about = {"kind": "Pod", "name": f"{fit.name}-node-0", "namespace": "films"}
+        metadata = {"name": name, "namespace": "films"}
+        api.put(
+            {
+                "apiVersion": "v1", "kind": "Event", "involvedObject": about, "type": "Warning",
+                "metadata": metadata, "message": name, **time_of_it,
+            }
+        )  # fmt: skip
+    assert [said[-1] for said in fit.client.warnings(fit.name)] == ["c", "a", "b", "0"]
 
 
 def _let_go(api, name):
