@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 _STOP = 2
 
 Watch = Callable[[Sequence[Mapping[str, float]]], None]
-"""Is given the learning curves after each epoch, in the process that leads."""
+"""Is given the learning curves after each epoch, and when a training goes on, in the process that
+leads."""
 
 
 class Diverged(InfrastructureError):
@@ -89,7 +90,8 @@ class Trainer:
         world: The processes that train together.
         checkpoints: Where a training that was stopped goes on from.
         starts_trained: The weights are worth something as they are: an epoch must beat them.
-        watch: Follows the learning curves; what it raises ends the training.
+        watch: Follows the learning curves, and is shown them again when a training goes on; what
+            it raises ends the training.
         progress: Is told how far it is.
     """
 
@@ -139,7 +141,10 @@ class Trainer:
             Stopped: Training was asked to stop; a checkpoint says where.
             Diverged: The loss is no longer a number.
         """
-        if not self._begin() and self._starts_trained:
+        if self._begin():
+            # It may have been killed between the checkpoint and the watch.
+            self._show()
+        elif self._starts_trained:
             self._history.start_score = self._score(self._module)
         with postponed_stop() as asked_to_stop:
             while self._epoch < self._settings.epochs and not self._waited_enough():
@@ -276,7 +281,10 @@ class Trainer:
             self._best = copy.deepcopy(self._average.module.state_dict())
         self._epoch, self._step, self._loss = number, 0, 0.0
         self._save(number, 0)
-        if self._watch and self._world.leads:
+        self._show()
+
+    def _show(self) -> None:
+        if self._watch and self._world.leads and self._history.epochs:
             self._watch(self._history.epochs)
 
     def _score(self, module: nn.Module) -> float:

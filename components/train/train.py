@@ -119,7 +119,8 @@ def measure(order: Order, settings: Settings, watch: Watch | None = None) -> Mea
     """Train an architecture in this process to see how good it becomes; no bundle is made.
 
     Args:
-        order: What is to be trained; its checkpoints are removed afterwards.
+        order: What is to be trained; its checkpoints are the caller's to remove, once the result is
+            kept.
         settings: The settings of this process.
         watch: Is given the learning curves of all phases so far after each epoch; what it raises
             ends the training.
@@ -134,7 +135,6 @@ def measure(order: Order, settings: Settings, watch: Watch | None = None) -> Mea
     with _explained(chosen), world() as processes:
         training = _Training(order, chosen, settings.licence, processes, watch)
         logits = training.fit()
-    storage.remove(order.checkpoints)
     return training.measured(logits)
 
 

@@ -41,8 +41,8 @@ def run(
     as_json: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
 ) -> None:
     """Search on this machine, by the validation mAP; the same command again goes on."""
+    from components.train.order import Order
     from components.train.search import SearchSpace
-    from components.train.train import Order
     from components.train.tune import tune
     from marquee.settings import load, parse_overrides
 
@@ -104,8 +104,8 @@ def manifest(
     import yaml
 
     from components.train.experiment import Trials, experiment
+    from components.train.order import Order
     from components.train.search import SearchSpace
-    from components.train.train import Order
     from marquee.settings import load, parse_overrides
     from marquee.storage import join
 
@@ -141,7 +141,9 @@ def trial(
 ) -> None:
     """Train once, and print the validation mAP after each epoch: a trial of a Katib Experiment."""
     from components.train.experiment import metric_line
-    from components.train.train import Order, measure
+    from components.train.order import Order
+    from components.train.train import measure
+    from marquee import storage
     from marquee.processes import stoppable
     from marquee.settings import load, parse_overrides
 
@@ -160,6 +162,7 @@ def trial(
             lambda epochs: print(metric_line(epochs[-1]["validation_macro_map"]), flush=True),
         )
     print(metric_line(found.score), flush=True)
+    storage.remove(order.checkpoints)
 
 
 def _data(run: str | None, catalog: str | None, split: str | None) -> tuple[str, str]:

@@ -109,22 +109,25 @@ def test_a_search_goes_on_and_asks_for_no_more_than_it_lacks(
     assert again.chance == found.chance
 
 
-@pytest.mark.parametrize("stop", ["asked", "killed"])
+class Killed(BaseException):
+    """As by the kernel: nothing is tidied up."""
+
+
+@pytest.mark.parametrize("stop", ["asked", "killed", "before watch"])
 def test_a_search_that_ended_within_a_trial_comes_to_the_same(
     stop, searched, order, space, tmp_path, monkeypatch
 ):
     measure = tuning.measure
     begun = []
 
-    class Killed(BaseException):
-        pass
-
     def interrupted(order, settings, watch):
         begun.append(1)
 
         def follow(epochs):
+            if stop == "before watch" and (len(begun), len(epochs)) == (2, TINY["epochs"]):
+                raise Killed
             watch(epochs)
-            if len(begun) == 2 and len(epochs) == 2:
+            if stop in ("asked", "killed") and (len(begun), len(epochs)) == (2, 2):
                 if stop == "killed":
                     raise Killed
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -138,6 +141,42 @@ def test_a_search_that_ended_within_a_trial_comes_to_the_same(
     found = tuning.tune(order, space, tmp_path / "out", trials=TRIALS)
     assert facts(found) == facts(searched[1])
     assert not (tmp_path / "out/checkpoints").exists()
+
+
+def test_a_trial_that_was_to_be_given_up_as_it_was_killed_is_given_up_there(
+    order, space, tmp_path, monkeypatch
+):
+    """Killed between the report of an epoch and the question whether to prune."""
+    asked = []
+
+    def prune(self, study, trial):
+        asked.append(trial.last_step)
+        if len(asked) == 2:
+            raise Killed
+        return trial.last_step == 2
+
+    monkeypatch.setattr(optuna.pruners.MedianPruner, "prune", prune)
+    with pytest.raises(Killed):
+        tuning.tune(order, space, tmp_path, trials=1)
+    with pytest.raises(DataError, match="not one trial came to an end"):
+        tuning.tune(order, space, tmp_path, trials=1)
+    assert asked == [1, 2, 2]
+
+
+def test_a_result_that_was_not_kept_is_not_trained_for_again(
+    searched, order, space, tmp_path, monkeypatch
+):
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning._Search, "_keep", killed)
+        with pytest.raises(Killed):
+            tuning.tune(order, space, tmp_path, trials=1)
+    monkeypatch.setattr(loop.Trainer, "train_epoch", None)
+    found = tuning.tune(order, space, tmp_path, trials=1)
+    assert facts(found) == facts(searched[1])[:1]
+    assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("changed", ["seed", "settings", "search space"])
@@ -210,9 +249,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("state", "fault", "said"), [(k, *v) for k, v in FAULTS.items()])
-def test_a_trial_that_fails_is_one_of_many(
-    state, fault, said, order, space, tmp_path, monkeypatch
-):
+def test_a_trial_that_fails_is_one_of_many(state, fault, said, order, space, tmp_path, monkeypatch):
     """The second trial's loss is no number, or there is no memory for it."""
     measure = tuning.measure
     begun = []
