@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0
 _AWAY_SECONDS = 600.0
-"""How long the API server may be away while a training runs."""
+"""How long the API server or storage may be away while a training runs."""
 _GONE_SECONDS = 300.0
 """How long pods that are deleted may take: they write a checkpoint first."""
 _BEAT_SECONDS = 30.0
@@ -66,7 +66,8 @@ class TrainJob:
         """Train an architecture and seal its bundle.
 
         A training that is running already, because a step that is tried again had begun it, is
-        followed; another one of the same name is replaced.
+        followed, and one that has ended with a report is not done again; another one of the same
+        name is replaced.
 
         Args:
             order: What is to be trained.
@@ -96,19 +97,12 @@ class TrainJob:
             # A step that is cancelled has a second or less, whatever it waits for just now.
             with _meanwhile(delete, _STOP_SECONDS), _meanwhile(_sign(exchange), _BEAT_SECONDS):
                 try:
-                    self._follow(name, exchange, asked_to_stop)
+                    return self._follow(name, exchange, asked_to_stop)
                 except BaseException as error:
                     self._clean_up(name)
                     if isinstance(error, Reported) and error.exit_code in _HOPELESS:
-                        exchange.refuse(training, task_of_pod())
+                        _refuse(exchange, training)
                     raise
-        report = exchange.report()
-        if report is None:
-            raise InfrastructureError(
-                f"the TrainJob {name} is complete and left no report at {exchange.uri}",
-                remedy="let its pods write there: check their account's rights",
-            )
-        return report
 
     def _clean_up(self, name: str) -> None:
         try:
@@ -129,8 +123,8 @@ class TrainJob:
         job = train_job(order, self._place, self._launch, wanted, owner)
         name = job["metadata"]["name"]
         found = self._client.get(name)
-        if found and self._is_running(found, wanted):
-            logger.info("train: following the TrainJob %s, which runs", name)
+        if found and self._is_ours(found, wanted, exchange):
+            logger.info("train: following the TrainJob %s, which is there already", name)
             if owner:
                 self._client.own(name, owner)
             return wanted
@@ -141,7 +135,7 @@ class TrainJob:
         if found:
             logger.info("train: replacing the TrainJob %s", name)
             self._client.delete(name)
-            self._await_end(name, asked_to_stop)
+        self._await_end(name, asked_to_stop)
         exchange.begin(order, settings)
         exchange.beat()
         self._client.create(job)
@@ -152,48 +146,72 @@ class TrainJob:
         return wanted
 
     @staticmethod
-    def _is_running(job: Document, wanted: str) -> bool:
+    def _is_ours(job: Document, wanted: str, exchange: Exchange) -> bool:
+        """Tell whether a job is the training that is wanted, and runs or has left its report."""
         metadata = job["metadata"]
         return (
             metadata.get("annotations", {}).get(DIGEST) == wanted
             and "deletionTimestamp" not in metadata
-            and not state_of(job).ended
+            and (not state_of(job).ended or exchange.report() is not None)
         )
 
     def _await_end(self, name: str, asked_to_stop: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _GONE_SECONDS
-        while self._client.get(name):
+        # Pods that are still there, even without their job, may still write.
+        while self._client.get(name) or self._client.pods(name):
             if time.monotonic() > deadline:
                 raise InfrastructureError(
-                    f"the TrainJob {name} of an earlier try does not go away",
-                    remedy=f"see `kubectl describe trainjob {name}`",
+                    f"the TrainJob {name} of an earlier try, or a pod of it, does not go away",
+                    remedy=f"see `kubectl describe trainjob {name}` and `kubectl get pods`",
                 )
             self._wait(asked_to_stop)
 
-    def _follow(self, name: str, exchange: Exchange, asked_to_stop: Callable[[], bool]) -> None:
+    def _follow(
+        self, name: str, exchange: Exchange, asked_to_stop: Callable[[], bool]
+    ) -> TrainReport:
         """Follow a job until it is complete."""
         look = _Look(self._client, name, self._place.nodes, self._launch.start_minutes)
         away_since: float | None = None
         while True:
             try:
-                state = look.again()
+                end = self._end(look, exchange)
                 away_since = None
-            except InfrastructureError as error:
+            except Exception as fault:
+                error = explain(fault)
+                if not isinstance(error, InfrastructureError):
+                    raise
                 # It may be gone because of that.
                 _check_stop(asked_to_stop)
                 away_since = away_since or time.monotonic()
                 if not look.is_away(error, away_since):
                     raise
             else:
-                if state.kind == "Complete":
-                    return
-                if state.kind == "Failed" and exchange.report():
-                    # A pod was lost after the last step, and nothing of the training with it.
-                    logger.warning("train: %s, but the training had ended by then", state.words)
-                    return
-                if state.kind == "Failed":
-                    raise self._failure(state, look, exchange)
+                if isinstance(end, MarqueeError):
+                    raise end
+                if end:
+                    return end
             self._wait(asked_to_stop)
+
+    def _end(self, look: "_Look", exchange: Exchange) -> TrainReport | MarqueeError | None:
+        """Look how a training ended; None while it runs.
+
+        What went wrong is given, not raised: it is not that nothing could be seen.
+        """
+        state = look.again()
+        if not state.ended:
+            return None
+        report = exchange.report()
+        if report and state.kind == "Failed":
+            # A pod was lost after the last step, and nothing of the training with it.
+            logger.warning("train: %s, but the training had ended by then", state.words)
+        if report:
+            return report
+        if state.kind == "Failed":
+            return self._failure(state, look, exchange)
+        return InfrastructureError(
+            f"the TrainJob {look.name} is complete and left no report at {exchange.uri}",
+            remedy="let its pods write there: check their account's rights",
+        )
 
     def _wait(self, asked_to_stop: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._poll
@@ -203,8 +221,8 @@ class TrainJob:
 
     def _failure(self, state: State, look: "_Look", exchange: Exchange) -> MarqueeError:
         """Say why a job failed."""
-        look.show_ends()
         told, found = exchange.error(), look.troubles
+        look.show_ends()
         if told and told.distance() == 0:
             return told
         words = "; ".join(f"{pod} {trouble}" for pod, trouble in found.items()) or "no pod is left"
@@ -262,10 +280,10 @@ class _Look:
         return state
 
     def is_away(self, error: InfrastructureError, since: float) -> bool:
-        """Tell whether an error is one of an API server that may come back."""
+        """Tell whether an error is one of an API server, or storage, that may come back."""
         if isinstance(error, _Gone) or time.monotonic() - since > _AWAY_SECONDS:
             return False
-        self._say("the API server", str(error))
+        self._say("it cannot be seen how far it is", str(error))
         return True
 
     def show_ends(self) -> None:
@@ -342,6 +360,14 @@ def _meanwhile(act: Callable[[], bool], seconds: float) -> Iterator[None]:
         yield
     finally:
         ended.set()
+
+
+def _refuse(exchange: Exchange, training: str) -> None:
+    """Let no other try end like this one; what this one says is not lost if that fails."""
+    try:
+        exchange.refuse(training, task_of_pod())
+    except Exception as fault:
+        logger.warning("train: could not forbid another try: %s", explain(fault) or fault)
 
 
 def _sign(exchange: Exchange) -> Callable[[], bool]:

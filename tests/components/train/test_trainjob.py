@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from crds import FOLDER, problem_of
@@ -455,7 +456,7 @@ if count < 9:
     assert (said[0], said[-1]) == ("try 1", "try 9")
 
 
-def test_a_wish_to_stop_deletes_the_job(fit, controller):
+def test_a_wish_to_stop_deletes_the_job(fit, api, controller):
     ready = threading.Event()
 
     def stop():
@@ -500,6 +501,8 @@ def test_a_wish_to_stop_is_met_at_once_whatever_is_going_on(fit, controller, mon
     deleted_after = []
 
     def asked_in_the_middle_of_a_long_call(self, name):
+        if not fit.job():
+            return []
         os.kill(os.getpid(), signal.SIGTERM)
         began = time.monotonic()
         wait_for(lambda: "deletionTimestamp" in str(fit.job()), seconds=5)
@@ -671,42 +674,100 @@ def test_a_queue_may_hold_a_job_back_for_long(fit, api, controller):
     thread.join()
 
 
-def test_a_job_that_runs_is_adopted_and_changes_its_owner(fit, api, controller, monkeypatch):
-    monkeypatch.setenv("KFP_POD_NAME", "launcher-1")
-    monkeypatch.setenv("KFP_POD_UID", "u1")
-    client, gone = fit.client, []
-    script = "time.sleep(2)\n"
+def begin_and_be_lost(fit, monkeypatch, script):
+    """Begin a training, and be killed: nothing is cleaned up."""
 
     class Lost(BaseException):
-        """The launcher is killed: it can clean nothing up."""
+        pass
 
     def killed(self, name):
-        gone.append(name)
-        raise Lost
+        if fit.job():
+            raise Lost
+        return []
 
     with monkeypatch.context() as patched, pytest.raises(Lost):
         patched.setattr(JobClient, "pods", killed)
         patched.setattr(JobClient, "delete", lambda self, name: None)
         fit(script)
+
+
+def test_a_job_that_runs_is_adopted_and_changes_its_owner(fit, api, controller, monkeypatch):
+    monkeypatch.setenv("KFP_POD_NAME", "launcher-1")
+    monkeypatch.setenv("KFP_POD_UID", "u1")
+    script = "time.sleep(2)\n"
+    begin_and_be_lost(fit, monkeypatch, script)
     (uid,) = {fit.job()["metadata"]["uid"]}
     assert fit.job()["metadata"]["ownerReferences"][0]["name"] == "launcher-1"
     monkeypatch.setenv("KFP_POD_NAME", "launcher-2")
     monkeypatch.setenv("KFP_POD_UID", "u2")
     assert fit(script) == REPORT
-    assert client is fit.client
     job = fit.job()
     assert job["metadata"]["uid"] == uid
     assert [owner["name"] for owner in job["metadata"]["ownerReferences"]] == ["launcher-2"]
 
 
-def test_a_job_that_has_ended_or_is_of_other_settings_is_replaced(fit, controller):
-    uids = []
-    for settings in (Settings(), Settings(), Settings(train={"seed": 1})):
-        assert fit(settings=settings) == REPORT
-        uids.append(fit.job()["metadata"]["uid"])
-    assert len(set(uids)) == 3
-    digests = {fit.job()["metadata"]["annotations"][DIGEST]}
-    assert len(digests) == 1
+def identity(job):
+    return job["metadata"]["uid"], job["metadata"]["annotations"][DIGEST]
+
+
+def test_what_ended_while_nobody_followed_is_not_trained_again(fit, monkeypatch):
+    monkeypatch.setenv("KFP_POD_NAME", "launcher-1")
+    monkeypatch.setenv("KFP_POD_UID", "u1")
+    assert fit() == REPORT
+    before = identity(fit.job())
+    monkeypatch.setenv("KFP_POD_NAME", "launcher-2")
+    monkeypatch.setenv("KFP_POD_UID", "u2")
+    assert fit("fail('trained again', 2)\n") == REPORT
+    assert identity(fit.job()) == before
+    assert fit.job()["metadata"]["ownerReferences"][0]["name"] == "launcher-2"
+
+
+def test_a_job_that_ended_without_a_report_is_replaced(fit):
+    assert fit() == REPORT
+    uid, told = identity(fit.job())
+    Path(fit.exchange.uri, "report.json").unlink()
+    assert fit() == REPORT
+    assert identity(fit.job())[0] != uid
+    assert identity(fit.job())[1] == told
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["that runs", "that has ended"])
+def test_a_job_of_other_settings_is_replaced(runs, fit, controller, monkeypatch):
+    if runs:
+        begin_and_be_lost(fit, monkeypatch, "time.sleep(60)\n")
+        wait_for(lambda: running(controller, fit.name))
+    else:
+        assert fit() == REPORT
+    uid, told = identity(fit.job())
+    assert fit(settings=Settings(train={"seed": 1})) == REPORT
+    assert identity(fit.job())[0] != uid
+    assert identity(fit.job())[1] != told
+
+
+def test_a_pod_that_is_left_is_waited_for_before_another_training_begins(fit, api, monkeypatch):
+    pod = {
+        "apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "node"}]},
+        "metadata": {
+            "name": "old", "namespace": "films",
+            "labels": {"jobset.sigs.k8s.io/jobset-name": fit.name},
+        },
+    }  # fmt: skip
+    api.put(pod)
+    left = []
+
+    def leave():
+        time.sleep(0.3)
+        left.append(fit.job())
+        api.drop("Pod", "old", "films")
+
+    thread = when(lambda: True, leave)
+    assert fit() == REPORT
+    thread.join()
+    assert left == [None]
+    api.put(pod)
+    monkeypatch.setattr("components.train.trainjob._GONE_SECONDS", 0.2)
+    with pytest.raises(InfrastructureError, match="or a pod of it, does not go away"):
+        fit(settings=Settings(train={"seed": 1}))
 
 
 def test_a_job_goes_with_the_pod_that_began_it(fit, api, controller, monkeypatch):
@@ -733,6 +794,44 @@ def test_an_api_server_that_is_away_for_a_moment_is_waited_for(fit, api, control
     thread.join()
     assert api.fail == 0
     assert caplog.text.count("the API server answered 500") == 1
+
+
+@pytest.mark.parametrize("script", ["", "fail('damaged', 2)\n"], ids=["report", "error"])
+def test_storage_that_is_away_at_the_end_is_waited_for(script, fit, monkeypatch, caplog):
+    left = ["report", "report", "error", "error"]
+
+    def away(name):
+        real = getattr(Exchange, name)
+
+        def read(exchange, *arguments):
+            if name in left:
+                left.remove(name)
+                raise OSError("storage is away")
+            return real(exchange, *arguments)
+
+        return read
+
+    for name in ("report", "error"):
+        monkeypatch.setattr(Exchange, name, away(name))
+    if script:
+        with pytest.raises(MarqueeError, match="damaged") as caught:
+            fit(script)
+        assert caught.value.exit_code == UsageError.exit_code
+    else:
+        assert fit() == REPORT
+    assert "report" not in left
+    assert caplog.text.count("storage is away") == 1
+
+
+def test_what_a_process_says_is_told_even_if_storage_is_away_then(fit, monkeypatch, caplog):
+    def away(*_):
+        raise OSError("storage is away")
+
+    monkeypatch.setattr(Exchange, "refuse", away)
+    with pytest.raises(MarqueeError, match="damaged") as caught:
+        fit("fail('damaged', 2)\n")
+    assert caught.value.exit_code == UsageError.exit_code
+    assert "could not forbid another try" in caplog.text
 
 
 def test_an_older_trainers_stop_is_not_taken_for_the_end(fit):
@@ -805,8 +904,8 @@ def test_the_rights_that_the_docs_list_are_enough(fit, api, tmp_path):
     assert service_account(account)
     fit.client = JobClient("films", api.kubeconfig(tmp_path / "account", user=account))
     assert fit() == REPORT
-    # Once more: the ended job is deleted, and made anew.
-    assert fit() == REPORT
+    # Once more: the ended job is deleted, and one of other settings made.
+    assert fit(settings=Settings(train={"seed": 1})) == REPORT
 
 
 def test_each_gpu_type_is_named_by_two_labels_or_more():
