@@ -79,6 +79,8 @@ def _light_modules():
     for path, module in _files():
         if path.name in ("component.py", "settings.py") or module.startswith("marquee.cli"):
             yield module.removesuffix(".__init__")
+    # What a cluster is asked for without training here.
+    yield from ("components.train.order", "components.train.search", "components.train.experiment")
 
 
 @pytest.mark.parametrize("module", ["marquee", *_light_modules()])

@@ -6,10 +6,16 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from components.train.architectures import architecture
+from components.train.order import Order
 from components.train.pods import NODE, Document, check_seen, runtime_patch
-from components.train.search import Parameter, SearchSpace
+from components.train.search import (
+    RANDOM_TRIALS,
+    UNPRUNED,
+    Parameter,
+    SearchSpace,
+    first_pruned,
+)
 from components.train.settings import resolve_settings
-from components.train.train import Order
 from marquee import storage
 from marquee.errors import UsageError
 from marquee.settings import check_range
@@ -21,7 +27,6 @@ _LONGEST_NAME = 31
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _PLAIN = re.compile(r"[\w@%+=:,./-]+")
 _MOUNT = "/mnt/marquee"
-_RANDOM_TRIALS, _UNSTOPPED = 8, 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,13 +92,13 @@ def experiment(order: Order, space: SearchSpace, trials: Trials) -> Document:
             "algorithm": {
                 "algorithmName": "multivariate-tpe",
                 "algorithmSettings": _settings(
-                    random_state=trials.seed, n_startup_trials=_RANDOM_TRIALS
+                    random_state=trials.seed, n_startup_trials=RANDOM_TRIALS
                 ),
             },
             "earlyStopping": {
                 "algorithmName": "medianstop",
                 "algorithmSettings": _settings(
-                    min_trials_required=_UNSTOPPED, start_step=max(1, epochs // 5)
+                    min_trials_required=UNPRUNED, start_step=first_pruned(epochs)
                 ),
             },
             "maxTrialCount": trials.count,

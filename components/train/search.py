@@ -15,11 +15,21 @@ from marquee.settings import Settings, build
 
 Value = float | int | str | bool
 
+RANDOM_TRIALS = 8
+"""Trials that look around before the sampler draws conclusions."""
+UNPRUNED = 5
+"""Trials that have to end before others are held against their median."""
+
 _BUDGET = (
     *("preset", "epochs", "fine_tune_epochs", "folds", "workers", "processes"),
     *("checkpoint_minutes", "keep_checkpoints", "precisions", "default_precision"),
 )
 """What trials have to have in common, or what is decided after training."""
+
+
+def first_pruned(epochs: int) -> int:
+    """Give the epoch before which no trial is held against others: a fifth of all epochs."""
+    return max(1, epochs // 5)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from components.train.findings import Findings, Tried
 from components.train.loop import Diverged, OutOfMemory
-from components.train.search import Parameter, SearchSpace, Value
+from components.train.order import Order
+from components.train.search import (
+    RANDOM_TRIALS,
+    UNPRUNED,
+    Parameter,
+    SearchSpace,
+    Value,
+    first_pruned,
+)
 from components.train.settings import resolve_settings
-from components.train.train import Measured, Order, measure
+from components.train.train import Measured, measure
 from marquee import __version__, storage
 from marquee.errors import DataError, UsageError
 from marquee.processes import stoppable
@@ -34,10 +42,6 @@ logger = logging.getLogger(__name__)
 
 _STUDY = "marquee"
 _SEARCH = "search"
-_RANDOM_TRIALS = 8
-"""Trials that look around before the sampler draws conclusions."""
-_UNPRUNED = 5
-"""Trials that have to end before others are held against their median."""
 _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
 _FAILURES = {Diverged: "diverged", OutOfMemory: "out of memory"}
 _FAILURE = "failure"
@@ -99,7 +103,7 @@ class _Search:
             direction="maximize",
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(
-                n_startup_trials=_UNPRUNED, n_warmup_steps=max(1, self._epochs // 5)
+                n_startup_trials=UNPRUNED, n_warmup_steps=first_pruned(self._epochs)
             ),
         )
         self._check_identity()
@@ -113,7 +117,7 @@ class _Search:
             running = [t for t in self._study.trials if t.state is TrialState.RUNNING]
             # Of its own for each trial: one that goes on draws what an undisturbed one would.
             self._study.sampler = optuna.samplers.TPESampler(
-                n_startup_trials=_RANDOM_TRIALS, seed=1000 * self._seed + number
+                n_startup_trials=RANDOM_TRIALS, seed=1000 * self._seed + number
             )
             # `ask` would begin another one; Optuna has no public way to go on with a trial.
             trial = (

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from components.train.architectures import NAMES
 from components.train.experiment import METRIC, Trials, experiment, metric_line
+from components.train.order import Order
 from components.train.search import SPACES, SearchSpace
-from components.train.train import Order
 from components.train.tune import _suggest
 from marquee.cli.tune import app
 from marquee.errors import UsageError

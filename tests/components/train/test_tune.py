@@ -18,9 +18,10 @@ from components.train import loop
 from components.train import tune as tuning
 from components.train.findings import Findings, Tried
 from components.train.loop import Diverged
+from components.train.order import Order
 from components.train.search import SPACES, SearchSpace
 from components.train.settings import resolve_settings
-from components.train.train import Measured, Order
+from components.train.train import Measured
 from marquee.cli.tune import app
 from marquee.errors import DataError, Stopped, UsageError
 from marquee.settings import Settings, load
