@@ -90,7 +90,8 @@ class KubernetesApi(ThreadingHTTPServer):
         fail: How many of the next requests are answered 500.
         conflicts: How many of the next replaces come too late.
         users: Whom a token belongs to.
-        logs: The lines of a pod's log, by namespace and name.
+        logs: The lines of a pod's log, by namespace and name, each after its time; what the kubelet
+            says in place of a log has none.
         services: Where the server's proxy finds a service, by namespace and name.
         requests: The method and path of each request.
         asked: Who asked for what, allowed or not: the user, the verb, the group and the plural.
@@ -465,17 +466,21 @@ class _Handler(BaseHTTPRequestHandler):
     def _log(self, request):
         """Give a pod's log; `follow` waits for more until the pod has ended."""
         key = (request.namespace, request.name)
-        follow = self.query.get("follow") in ("true", "True")
-        request.existing()
+        follow, timed = (self.query.get(k) in ("true", "True") for k in ("follow", "timestamps"))
+        _check_container(request.existing(), self.query.get("container"))
+        tail, since = self.query.get("tailLines"), self.query.get("sinceSeconds")
+        oldest = time.time() - int(since) if since else 0
+        sent = max(0, len(self.server.logs.get(key, [])) - int(tail)) if tail else 0
         self._begin("text/plain")
-        sent = 0
         while True:
             with self.server.changed:
                 lines = self.server.logs.get(key, [])[sent:]
                 pod = self.server.find(request.resource, *key)
                 ended = pod is None or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
             for line in lines:
-                self._chunk(line.encode() + b"\n")
+                at, text = _parted(line)
+                if at is None or at >= oldest:
+                    self._chunk((line if timed else text).encode() + b"\n")
             sent += len(lines)
             if not follow or ended:
                 break
@@ -969,6 +974,26 @@ def _comparable(document):
 
 def _now():
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _check_container(pod, name):
+    spec, pod = pod.get("spec", {}), pod["metadata"]["name"]
+    kinds = ("initContainers", "containers")
+    names = [container["name"] for kind in kinds for container in spec.get(kind, [])]
+    if name is None and len(spec.get("containers", [])) > 1:
+        why = f"a container name must be specified for pod {pod}, choose one of: {names}"
+        raise Refusal(400, "BadRequest", why)
+    if name is not None and name not in names:
+        raise Refusal(400, "BadRequest", f"container {name} is not valid for pod {pod}")
+
+
+def _parted(line):
+    """Part a line of a log from its time, in seconds; None if it has none."""
+    stamp, _, text = line.partition(" ")
+    try:
+        return datetime.datetime.fromisoformat(stamp).timestamp(), text
+    except ValueError:
+        return None, line
 
 
 def _not_there():

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import threading
+from datetime import UTC, datetime
 
 import pytest
 import requests
@@ -275,16 +276,20 @@ def test_roles_are_evaluated(api, tool):
     tool("kubectl", *may, code=1)
 
 
-def test_a_log_is_followed_to_its_end(api, python):
-    core = client.CoreV1Api(python)
+def _put_pod(api, *containers):
     api.put(
         {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": "p", "namespace": "films"},
-            "spec": {"containers": [{"name": "c", "image": "i:1"}]},
+            "spec": {"containers": [{"name": name, "image": "i:1"} for name in containers]},
         }
     )
+
+
+def test_a_log_is_followed_to_its_end(api, python):
+    core = client.CoreV1Api(python)
+    _put_pod(api, "c")
     api.logs[("films", "p")] = ["one"]
     lines = core.read_namespaced_pod_log("p", "films", follow=True, _preload_content=False).stream()
     assert next(lines) == b"one\n"
@@ -292,6 +297,47 @@ def test_a_log_is_followed_to_its_end(api, python):
     assert next(lines) == b"two\n"
     api.put(api.get("Pod", "p", "films") | {"status": {"phase": "Succeeded"}})
     assert list(lines) == []
+
+
+LOGS = {
+    "all of it": ({}, "one\ntwo\nthree\n"),
+    "with times": (
+        {"timestamps": True, "tail_lines": 2}, "2020-01-01T00:00:01.5Z two\n{now} three\n",
+    ),
+    "the last line": ({"tail_lines": 1}, "three\n"),
+    "more lines than there are": ({"tail_lines": 9}, "one\ntwo\nthree\n"),
+    "the last seconds": ({"since_seconds": 60}, "three\n"),
+    "of a container": ({"container": "c", "tail_lines": 1}, "three\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_of_a_log_what_is_asked_for_is_given(name, api, python):
+    options, wanted = LOGS[name]
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    _put_pod(api, "c")
+    api.logs[("films", "p")] = [
+        *("2020-01-01T00:00:00Z one", "2020-01-01T00:00:01.5Z two"), f"{now} three",
+    ]  # fmt: skip
+    core = client.CoreV1Api(python)
+    found = core.read_namespaced_pod_log("p", "films", _preload_content=False, **options)
+    assert found.data.decode() == wanted.format(now=now)
+
+
+CONTAINERS = {
+    "one that is not there": ("x", "container x is not valid for pod p"),
+    "none of two": (None, "a container name must be specified for pod p"),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_log_is_one_containers(name, api, python):
+    container, message = CONTAINERS[name]
+    _put_pod(api, "c", "d")
+    options = {"container": container} if container else {}
+    with pytest.raises(ApiException, match=message) as caught:
+        client.CoreV1Api(python).read_namespaced_pod_log("p", "films", **options)
+    assert caught.value.status == 400
 
 
 def _train_job(**changes):

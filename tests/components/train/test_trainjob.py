@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 from crds import FOLDER, problem_of
 from kubernetes_api import running_kubernetes
-from kubernetes_rbac import service_account
 from trainer_controller import running_trainer
 
 from components.train.exchange import Exchange
 from components.train.job import DIGEST, job_name, train_job
 from components.train.job_client import JobClient
 from components.train.launch import Alone, trainer
-from components.train.order import GPU_TYPES, Order, Place, TrainReport
+from components.train.order import Order, Place, TrainReport
 from components.train.settings import LaunchSettings, TrainSettings
 from components.train.trainjob import TrainJob
 from marquee.errors import InfrastructureError, MarqueeError, Stopped, UsageError
@@ -882,33 +881,3 @@ def test_a_cluster_without_trainer_says_so(tmp_path):
         with pytest.raises(UsageError, match="has no TrainJobs") as caught:
             job.train(order_at(f"memory://{tmp_path.name}"), Settings())
     assert "install Kubeflow Trainer" in caught.value.remedy
-
-
-def test_the_rights_that_the_docs_list_are_enough(fit, api, tmp_path):
-    """Those of docs/training.md, bound to the account of KFP's steps."""
-    rules = [
-        {"apiGroups": ["trainer.kubeflow.org"], "resources": ["trainjobs"],
-         "verbs": ["create", "get", "patch", "delete"]},
-        {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["list"]},
-        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-    ]  # fmt: skip
-    kind = "rbac.authorization.k8s.io"
-    api.put({"apiVersion": f"{kind}/v1", "kind": "Role", "rules": rules,
-             "metadata": {"name": "r", "namespace": "films"}})  # fmt: skip
-    subject = {"kind": "ServiceAccount", "name": "pipeline-runner", "namespace": "films"}
-    api.put({"apiVersion": f"{kind}/v1", "kind": "RoleBinding", "subjects": [subject],
-             "roleRef": {"apiGroup": kind, "kind": "Role", "name": "r"},
-             "metadata": {"name": "b", "namespace": "films"}})  # fmt: skip
-    (tmp_path / "account").mkdir()
-    account = "system:serviceaccount:films:pipeline-runner"
-    assert service_account(account)
-    fit.client = JobClient("films", api.kubeconfig(tmp_path / "account", user=account))
-    assert fit() == REPORT
-    # Once more: the ended job is deleted, and one of other settings made.
-    assert fit(settings=Settings(train={"seed": 1})) == REPORT
-
-
-def test_each_gpu_type_is_named_by_two_labels_or_more():
-    for discovered, _, short in GPU_TYPES.values():
-        assert discovered
-        assert short
