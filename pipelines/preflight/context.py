@@ -1,4 +1,4 @@
-"""What several looks at a cluster have in common, each asked for once."""
+"""What several looks at a cluster have in common; two at once may both ask for it."""
 
 import json
 import os

@@ -28,9 +28,9 @@ def permission_looks(
     asks = cluster.api.who()
     accounts = dict.fromkeys(_accounts(cluster))
     if asks not in {user for user, _ in accounts}:
-        yield (f"Permissions: {_short(asks)}", _look_at(asks, _STEPS, asks))
+        yield (f"Permissions: {_short(cluster, asks)}", _look_at(asks, _STEPS, asks))
     for user, binding in accounts:
-        yield f"Permissions: {_short(user)}", _look_at(user, binding, asks)
+        yield f"Permissions: {_short(cluster, user)}", _look_at(user, binding, asks)
 
 
 def _accounts(cluster: Cluster) -> Iterator[tuple[str, str]]:
@@ -40,18 +40,23 @@ def _accounts(cluster: Cluster) -> Iterator[tuple[str, str]]:
             yield f"{_PREFIX}{cluster.namespace}:{name}", _STEPS
         return
     for binding in needs() if cluster.is_installed else ():
-        for name in _bound(cluster, binding):
-            yield f"{_PREFIX}{cluster.namespace}:{name}", binding
+        for account in _bound(cluster, binding):
+            yield f"{_PREFIX}{account}", binding
 
 
 def _bound(cluster: Cluster, binding: str) -> Sequence[str]:
+    """Give the service accounts of a binding, as `namespace:name`; people are left out."""
     try:
         found = cluster.api.find(ROLE_BINDINGS, binding, cluster.namespace)
     except Forbidden:
         found = None
     if found is None:
-        return _DEFAULTS.get(binding, ())
-    return [subject["name"] for subject in found.get("subjects") or ()]
+        return [f"{cluster.namespace}:{name}" for name in _DEFAULTS.get(binding, ())]
+    return [
+        f"{subject['namespace']}:{subject['name']}"
+        for subject in found.get("subjects") or ()
+        if subject["kind"] == "ServiceAccount"
+    ]
 
 
 def _look_at(user: str, binding: str, asks: str) -> Callable[[Cluster], Iterator[Check]]:
@@ -74,7 +79,7 @@ def _check(cluster: Cluster, user: str, need: Need, own: bool) -> Check:
     account = user.startswith(_PREFIX)
     where = {Scope.RELEASE: cluster.namespace, Scope.KSERVE: cluster.kserve_namespace}
     return judged(
-        f"Permissions: {_short(user)}: {need.full}",
+        f"Permissions: {_short(cluster, user)}: {need.full}",
         not missing,
         measured=f"may not {', '.join(missing)}" if missing else "may all of it",
         bound=f"{', '.join(need.verbs)} in {where[need.scope]}",
@@ -99,5 +104,6 @@ def _attributes(cluster: Cluster, need: Need, verb: str, name: str) -> dict[str,
     }
 
 
-def _short(user: str) -> str:
-    return user.rpartition(":")[2] if user.startswith(_PREFIX) else user
+def _short(cluster: Cluster, user: str) -> str:
+    """Name an account for people; one of another namespace with that."""
+    return user.removeprefix(f"{_PREFIX}{cluster.namespace}:").removeprefix(_PREFIX)

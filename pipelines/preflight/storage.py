@@ -44,7 +44,7 @@ def place(cluster: Cluster, uri: str) -> Iterator[Check]:
         uri: A folder.
     """
     name = f"Storage: {uri}"
-    if uri.startswith(_MOUNTED) and not storage.exists(_MOUNTED):
+    if f"{uri}/".startswith(f"{_MOUNTED}/") and not storage.exists(_MOUNTED):
         yield judged(
             name,
             False,

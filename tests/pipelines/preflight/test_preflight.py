@@ -629,6 +629,30 @@ def test_other_accounts_of_steps_are_named(look):
     assert all(name.startswith("Permissions: default-editor: ") for name in found)
 
 
+def test_a_binding_names_accounts_of_other_namespaces_and_people(api, look):
+    accounts = [(NAMESPACE, "default-editor"), ("team-b", "default-editor")]
+    subjects = [{"kind": "ServiceAccount", "namespace": n, "name": name} for n, name in accounts]
+    group = "rbac.authorization.k8s.io"
+    people = [
+        {"kind": kind, "apiGroup": group, "name": "film-people"} for kind in ("User", "Group")
+    ]
+    change(api, "RoleBinding", "marquee-steps", {"subjects": [*subjects, *people]})
+    looked = [c.name.split(": ", 2)[1:] for c in look().checks if c.name.startswith("Permissions")]
+    names = [name for name, kind in looked if kind == "trainjobs.trainer.kubeflow.org"]
+    # Besides, who asks.
+    assert names[1:] == ["default-editor", "team-b:default-editor"]
+    assert not {"film-people"} & {name for name, _ in looked}
+
+
+def test_only_what_lies_on_the_volume_wants_it_mounted(tmp_path, monkeypatch):
+    monkeypatch.setattr(module.storage, "_MOUNTED", str(tmp_path / "volume"))
+    written, _ = module.storage.place(None, str(tmp_path / "volume2/models"))
+    assert written.measured == "written, read, removed"
+    for place in ("volume", "volume/models"):
+        (check,) = module.storage.place(None, str(tmp_path / place))
+        assert check.measured == "not tried: the volume is not mounted here"
+
+
 def test_a_bucket_is_tried_with_two_writers(api, look, bucket):
     change(api, "ConfigMap", "marquee", {"data.models": f"{bucket}/models"})
     found = odd(look())
