@@ -43,6 +43,7 @@ def test_what_makes_no_sense_is_refused(catalog, tmp_path, words, message):
     assert message in said
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_posters_grew_darker_and_what_was_learnt_from_them_ages(tmp_path):
     catalog = tmp_path / "catalog"

@@ -14,6 +14,7 @@ from components.ingest.drawn_films import drawn_film
 from marquee.bundle import load
 from marquee.split import SplitPlan
 
+pytestmark = pytest.mark.slow
 TINY = (
     "train.custom_cnn.height=48",
     "train.custom_cnn.width=32",

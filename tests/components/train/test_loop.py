@@ -132,9 +132,8 @@ def test_stopped_and_resumed_it_ends_in_the_same_weights(name, order):
     assert not Path(broken.checkpoints).exists()
 
 
-@pytest.mark.parametrize(
-    "changes", [pytest.param({"processes": 2}, marks=pytest.mark.slow), {"accumulate": 2}]
-)
+@pytest.mark.parametrize("changes", [{"processes": 2}, {"accumulate": 2}])
+@pytest.mark.slow
 def test_fine_tuning_teaches_the_same_however_a_step_is_shared(changes, order):
     settings = {**TUNED, "epochs": 1, "fine_tune_epochs": 2, "dropout": 0.0, "crop": 0.6}
     whole = train(order("whole", "vgg16"), Settings(train=settings))
