@@ -64,8 +64,8 @@ peers: $(PEERS:%=.tools/%/.ready) ## Install what the benchmarks of serving comp
 	touch $@
 
 manifests: $(READY) .tools/helm/.ready ## Render the chart into manifests/base, and its README (golden files)
-	$(BIN)/python helm/generate.py
-	$(BIN)/python manifests/render.py
+	$(BIN)/python -m helm.generate
+	$(BIN)/python -m manifests.render
 	PYTHONPATH=tests/support $(BIN)/python tests/support/chart_objects.py
 
 tools: $(patsubst %,.tools/%/.ready,helm checkov hadolint) ## Install helm, kubectl, checkov and hadolint into .tools

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from helm import golden
+
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm/marquee"
 _KEY = re.compile(r"(?P<indent> *)(?P<key>[A-Za-z]\w*):(?P<rest>.*)")
@@ -47,25 +49,9 @@ def generated() -> dict[Path, str]:
     return files
 
 
-def stale() -> list[Path]:
-    """Give the files that are not as they would be generated, those that nobody generates too."""
-    wanted = generated()
-    there = {path for path in (CHART / "files").glob("*/*") if path.is_file()}
-    differ = {
-        path for path, text in wanted.items() if not path.exists() or path.read_text() != text
-    }
-    return sorted(differ | (there - set(wanted)))
-
-
-def write() -> None:
-    """Generate the files, and remove what is no longer generated."""
-    wanted = generated()
-    for path in stale():
-        if path not in wanted:
-            path.unlink()
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(wanted[path])
+def there() -> list[Path]:
+    """Give the files of the chart that nobody else writes."""
+    return [path for path in (CHART / "files").glob("*/*") if path.is_file()]
 
 
 def _readme() -> str:
@@ -110,4 +96,4 @@ def _shown(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    write()
+    golden.renew(generated(), there())

@@ -8,6 +8,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from helm import golden
+
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "manifests/base"
 NAMESPACE = "films"
@@ -28,9 +30,8 @@ def rendered() -> dict[Path, str]:
     Raises:
         subprocess.CalledProcessError: The chart does not render; helm says why.
     """
-    helm = ROOT / ".tools/helm/bin/helm"
-    command = [helm, "template", "marquee", ROOT / "helm/marquee", "--namespace", NAMESPACE]
-    command += ["--values", ROOT / "manifests/values.yaml"]
+    command = [f"{ROOT}/.tools/helm/bin/helm", "template", "marquee", f"{ROOT}/helm/marquee"]
+    command += ["--namespace", NAMESPACE, "--values", f"{ROOT}/manifests/values.yaml"]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     texts: dict[str, str] = {}
     for document in re.split(r"^---\n", out, flags=re.M):
@@ -54,24 +55,10 @@ def _free(document: str) -> str:
     return re.sub(r"^ *(helm\.sh/(chart|resource-policy): .*)?\n", "", document, flags=re.M)
 
 
-def stale() -> list[Path]:
-    """Give the files that are not as they would be rendered, those that nothing renders too."""
-    wanted = rendered()
-    differ = {
-        path for path, text in wanted.items() if not path.exists() or path.read_text() != text
-    }
-    return sorted(differ | (set(BASE.glob("*")) - set(wanted)))
-
-
-def write() -> None:
-    """Render the files, and remove what nothing renders any more."""
-    wanted = rendered()
-    for path in stale():
-        if path in wanted:
-            path.write_text(wanted[path])
-        else:
-            path.unlink()
+def there() -> list[Path]:
+    """Give the files of manifests/base."""
+    return list(BASE.glob("*"))
 
 
 if __name__ == "__main__":
-    write()
+    golden.renew(rendered(), there())

@@ -1,14 +1,18 @@
 """What the chart keeps copies of is fresh, and every value is described."""
 
-import importlib.util
-
 import pytest
 import yaml
 from helpers import ROOT
 
-_SPEC = importlib.util.spec_from_file_location("generate", ROOT / "helm/generate.py")
-generate = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(generate)
+from helm import generate, golden
+
+
+def stale():
+    return golden.stale(generate.generated(), generate.there())
+
+
+def renew():
+    golden.renew(generate.generated(), generate.there())
 
 
 @pytest.fixture
@@ -19,17 +23,17 @@ def chart(tmp_path, monkeypatch):
     for name in ("Chart.yaml", "values.yaml"):
         (folder / name).write_text((ROOT / "helm/marquee" / name).read_text())
     monkeypatch.setattr(generate, "CHART", folder)
-    generate.write()
+    renew()
     return folder
 
 
 def test_the_chart_has_the_latest_alerts_dashboards_and_readme():
-    stale = [str(path.relative_to(ROOT)) for path in generate.stale()]
-    assert stale == [], "run `make manifests`"
+    names = [str(path.relative_to(ROOT)) for path in stale()]
+    assert names == [], "run `make manifests`"
 
 
 def test_what_is_written_is_fresh(chart):
-    assert generate.stale() == []
+    assert stale() == []
     assert len(list(chart.glob("files/*/*"))) == 8
 
 
@@ -38,14 +42,14 @@ def test_what_is_written_is_fresh(chart):
 def test_what_is_stale_is_named(chart, name, how):
     path = chart / name
     path.write_text("old") if how == "changed" else path.unlink()
-    assert generate.stale() == [path]
+    assert stale() == [path]
 
 
 def test_what_monitoring_has_no_longer_goes(chart):
     path = chart / "files/alerts/old.yaml"
     path.write_text("kind: PrometheusRule")
-    assert generate.stale() == [path]
-    generate.write()
+    assert stale() == [path]
+    renew()
     assert not path.exists()
 
 

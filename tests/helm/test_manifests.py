@@ -1,7 +1,6 @@
 """manifests/: the base is the chart's rendering; overlays are what it makes of their values."""
 
 import copy
-import importlib.util
 import shutil
 
 import chart_objects
@@ -13,6 +12,8 @@ from helpers import ROOT, require_tool
 from objects import name_of
 from rules import faults
 
+from helm import golden
+from manifests import render as base_script
 from pipelines.preflight import needs
 
 VALUES = yaml.safe_load((ROOT / "manifests/values.yaml").read_text())
@@ -125,33 +126,25 @@ def test_an_environment_of_one_user_is_named_in_one_file(tmp_path):
     assert bound == {"pipeline-runner"}
 
 
-@pytest.fixture
-def script():
-    """`manifests/render.py`, as `make manifests` runs it."""
+def test_the_base_is_fresh():
     require_tool("helm", folder="helm")
-    spec = importlib.util.spec_from_file_location("render", ROOT / "manifests/render.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    assert golden.stale(base_script.rendered(), base_script.there()) == [], "run `make manifests`"
 
 
-def test_the_base_is_fresh(script):
-    assert script.stale() == []
-
-
-def test_a_base_that_is_not_fresh_is_found(script, tmp_path):
+def test_a_base_that_is_not_fresh_is_found(tmp_path, monkeypatch):
+    require_tool("helm", folder="helm")
     base = tmp_path / "base"
-    base.mkdir()
-    script.BASE = base
-    script.write()
-    assert script.stale() == []
+    monkeypatch.setattr(base_script, "BASE", base)
+    wanted = base_script.rendered()
+    golden.renew(wanted, base_script.there())
+    assert golden.stale(wanted, base_script.there()) == []
     (base / "rbac.yaml").write_text("kind: Role\n")
     (base / "left.yaml").write_text("kind: Role\n")
     (base / "exporter.yaml").unlink()
-    names = [path.name for path in script.stale()]
+    names = [path.name for path in golden.stale(wanted, base_script.there())]
     assert names == ["exporter.yaml", "left.yaml", "rbac.yaml"]
-    script.write()
-    assert script.stale() == []
+    golden.renew(wanted, base_script.there())
+    assert golden.stale(wanted, base_script.there()) == []
 
 
 def test_no_choice_of_values_adds_or_loses_an_object_unnoticed():
