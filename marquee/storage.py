@@ -33,6 +33,8 @@ _UPDATES = 20
 _OPEN_FILES = 64
 _KEY = Path("/etc/marquee-storage/key.json")
 """Where a pod has a Google service account's key, if the secret `marquee-storage` holds one."""
+VOLUME = "/mnt/marquee"
+"""Where a pod has the volume that is used where there is no object storage, if there is one."""
 _GCS, _S3 = "gs://", "s3://"
 _REFUSED_BY_S3 = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
 """It was replaced, is being replaced, or was removed."""

@@ -21,7 +21,7 @@ from components.rollout.notify_component import notify
 from components.score.component import score
 from components.train.component import train
 from components.validate.component import validate
-from marquee import __version__
+from marquee import __version__, storage
 from monitoring.component import monitor
 from pipelines.retrain_component import retrain
 from pipelines.skip import skip
@@ -41,13 +41,13 @@ IMAGE_PREFIX = os.environ.get("MARQUEE_IMAGE_PREFIX", "marquee")
 
 
 STORAGE_PVC = os.environ.get("MARQUEE_STORAGE_PVC", "")
-"""A volume that every step has at `/mnt/marquee`, where there is no object storage; likewise."""
+"""A volume that every step has at `storage.VOLUME`, where there is no object storage; likewise."""
 _STORAGE = "marquee-storage"
 """The optional secret that opens the object storage, where workload identity does not."""
 _DAY = 24 * 3600
 _USER = 10001
 """That of our images."""
-_SECRET_PATH, _PVC_PATH, _CACHE_PATH = "/etc/marquee-storage", "/mnt/marquee", "/var/cache/marquee"
+_SECRET_PATH, _CACHE_PATH = "/etc/marquee-storage", "/var/cache/marquee"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +207,7 @@ def _add_storage(task: dsl.PipelineTask) -> None:
     )
     if STORAGE_PVC:
         # KFP names volumes after what is in them, so not beside the secret of the same name.
-        kubernetes.mount_pvc(task, STORAGE_PVC, _PVC_PATH)
+        kubernetes.mount_pvc(task, STORAGE_PVC, storage.VOLUME)
     else:
         kubernetes.use_secret_as_volume(task, _STORAGE, _SECRET_PATH, optional=True)
 

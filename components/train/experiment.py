@@ -26,7 +26,6 @@ _LONGEST_NAME = 31
 """Katib adds 9 letters for a trial's name, and JobSet more for that of a pod."""
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _PLAIN = re.compile(r"[\w@%+=:,./-]+")
-_MOUNT = "/mnt/marquee"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,7 +166,7 @@ def _train_job(order: Order, space: SearchSpace, trials: Trials) -> Document:
     ]
     variables = _variables(space)
     if trials.storage_pvc:
-        variables["MARQUEE_CACHE"] = f"{_MOUNT}/cache"
+        variables["MARQUEE_CACHE"] = f"{storage.VOLUME}/cache"
     trainer: Document = {"command": command, "numNodes": 1}
     if variables:
         trainer["env"] = [{"name": name, "value": value} for name, value in variables.items()]
@@ -205,9 +204,10 @@ def _variables(space: SearchSpace) -> dict[str, str]:
 
 def _mounted(claim: str) -> Document:
     """Give a patch of the runtime that mounts the volume where runs expect it."""
+    mount = {"name": claim, "mountPath": storage.VOLUME}
     pod = {
         "volumes": [{"name": claim, "persistentVolumeClaim": {"claimName": claim}}],
-        "containers": [{"name": NODE, "volumeMounts": [{"name": claim, "mountPath": _MOUNT}]}],
+        "containers": [{"name": NODE, "volumeMounts": [mount]}],
     }
     return runtime_patch("marquee.dev/tune", pod)
 
@@ -215,8 +215,8 @@ def _mounted(claim: str) -> Document:
 def _check_places(order: Order, trials: Trials) -> None:
     check_seen(
         (order.catalog_uri, order.split_uri, order.checkpoints),
-        [_MOUNT] if trials.storage_pvc else [],
-        "give a run in a bucket, or --storage-pvc and a run below /mnt/marquee",
+        [storage.VOLUME] if trials.storage_pvc else [],
+        f"give a run in a bucket, or --storage-pvc and a run below {storage.VOLUME}",
     )
     for word in (order.catalog_uri, order.split_uri, order.checkpoints, order.weights):
         if not _PLAIN.fullmatch(word):

@@ -9,6 +9,7 @@ from typing import Any
 from components.train.order import ANY_GPU, GPU_TYPES, NODE_DISK, Order, Place
 from components.train.pods import NODE, Document, check_seen, runtime_patch
 from components.train.settings import LaunchSettings
+from marquee import storage
 
 DIGEST = "marquee.dev/training"
 """The annotation that tells one training from another of the same name."""
@@ -112,7 +113,7 @@ def _check_shared(order: Order, place: Place) -> None:
         (order.catalog_uri, order.split_uri, order.bundle_uri, order.exchange),
         mounts,
         "give the run a run_uri in a bucket, or compile the pipeline with MARQUEE_STORAGE_PVC and "
-        "put it below /mnt/marquee",
+        f"put it below {storage.VOLUME}",
     )
 
 

@@ -9,7 +9,7 @@ from marquee.verdict import Check, Severity
 from pipelines.preflight.api import CLAIMS, SECRETS, SERVICE_ACCOUNTS, STORAGE_CLASSES
 from pipelines.preflight.context import Cluster, judged
 
-_CLAIM, _MOUNTED = "marquee-storage", "/mnt/marquee"
+_CLAIM = "marquee-storage"
 _ACCOUNTS = ("marquee-serving", "marquee-training", "marquee-monitoring")
 _IDENTITIES = {
     "gs://": "iam.gke.io/gcp-service-account",
@@ -44,7 +44,7 @@ def place(cluster: Cluster, uri: str) -> Iterator[Check]:
         uri: A folder.
     """
     name = f"Storage: {uri}"
-    if f"{uri}/".startswith(f"{_MOUNTED}/") and not storage.exists(_MOUNTED):
+    if f"{uri}/".startswith(f"{storage.VOLUME}/") and not storage.exists(storage.VOLUME):
         yield judged(
             name,
             False,

@@ -645,7 +645,7 @@ def test_a_binding_names_accounts_of_other_namespaces_and_people(api, look):
 
 
 def test_only_what_lies_on_the_volume_wants_it_mounted(tmp_path, monkeypatch):
-    monkeypatch.setattr(module.storage, "_MOUNTED", str(tmp_path / "volume"))
+    monkeypatch.setattr("marquee.storage.VOLUME", str(tmp_path / "volume"))
     written, _ = module.storage.place(None, str(tmp_path / "volume2/models"))
     assert written.measured == "written, read, removed"
     for place in ("volume", "volume/models"):
