@@ -25,8 +25,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Drawn posters through the whole pipeline to a served model (under 3 minutes)
 	$(BIN)/marquee demo
 
+# One process more than there are cores: tests wait for other processes a good part of their time.
 test: $(READY) ## The tests that a change must pass (within 12 minutes on 2 cores)
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow and not cluster and not gpu'
+	$(BIN)/pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 5 --dist loadfile -m 'not slow and not cluster and not gpu'
 
 test-slow: $(READY) ## The slower tests, real posters among them (within 60 minutes on 2 cores)
 	$(BIN)/pytest -m 'slow and not load and not cluster and not gpu'

@@ -131,7 +131,8 @@ def test_sigterm_ends_the_step_too_and_the_run_resumes(tmp_path):
     folder = drawn_folder(tmp_path / "in", 300)
     out = tmp_path / "out"
     command = ["run", "--path", folder, "--arch", "custom_cnn", "--genres", "study4", "--out", out]
-    command += [*settings(TINY), *settings({"ingest.part_rows": 5})]
+    # What was ingested is all that matters here: the gate after it ends the run.
+    command += settings({"ingest.part_rows": 5, "validate.min_posters": 1000})
     process = subprocess.Popen([sys.executable, "-m", "marquee", *map(str, command)])
     while not (out / "catalog/catalog.json").exists():
         assert process.poll() is None
@@ -144,8 +145,8 @@ def test_sigterm_ends_the_step_too_and_the_run_resumes(tmp_path):
     assert rows < 300
     time.sleep(1)
     assert json.loads((out / "catalog/catalog.json").read_text())["rows"] == rows
-    assert marquee(*command).returncode == 0
-    assert json.loads((out / "summary.json").read_text())["posters"] == 300
+    assert marquee(*command).returncode == 3
+    assert json.loads((out / "catalog/catalog.json").read_text())["rows"] == 300
 
 
 def test_a_failed_gate_ends_the_run_with_its_exit_code(tmp_path):

@@ -403,13 +403,9 @@ def test_the_head_learns_faster_than_what_is_below_it():
     assert not scales.keys() & {id(weight) for weight in model.backbone[1].parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "stages"),
-    [
-        pytest.param("efficientnet_b0", 2, marks=pytest.mark.slow),
-        pytest.param("convnext_tiny", 2, marks=pytest.mark.slow),
-        ("vgg16", 2),
-    ],
+    ("name", "stages"), [("efficientnet_b0", 2), ("convnext_tiny", 2), ("vgg16", 2)]
 )
 def test_other_backbones_train_on_the_same_path(name, stages, drawn_catalog, drawn_split, tmp_path):
     tiny = {"height": 48, "width": 32, "epochs": 2, "fine_tune_epochs": 1, "batch_size": 32}
