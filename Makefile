@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-load test-gpu lint format bench soak peers pipelines manifests images tools clean
+.PHONY: help setup demo test test-slow test-real test-load test-gpu lint format bench soak peers pipelines manifests images tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -29,8 +29,11 @@ demo: $(READY) ## Drawn posters through the whole pipeline to a served model (un
 test: $(READY) ## The tests that a change must pass (within 12 minutes on 2 cores)
 	$(BIN)/pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 5 --dist loadfile -m 'not slow and not cluster and not gpu'
 
-test-slow: $(READY) ## The slower tests, real posters among them (within 60 minutes on 2 cores)
-	$(BIN)/pytest -m 'slow and not load and not cluster and not gpu'
+test-slow: $(READY) ## The slower tests (within 60 minutes on 2 cores)
+	$(BIN)/pytest -m 'slow and not real_data and not load and not cluster and not gpu'
+
+test-real: $(READY) ## What is promised of real posters, which ../shared/data has (half an hour)
+	$(BIN)/pytest -m 'slow and real_data'
 
 test-load: $(READY) ## The endpoint under load for five minutes (alone on the machine)
 	$(BIN)/pytest -m 'load'
