@@ -220,7 +220,7 @@ def test_the_last_verdict_and_all_messages_are_shown(world, tmp_path):
     assert show([], str(tmp_path / "page"), str(tmp_path / "message")).startswith("No window")
 
 
-@pytest.mark.parametrize("kind", ["bucket", "s3_bucket"])
+@pytest.mark.parametrize("kind", ["bucket", pytest.param("s3_bucket", marks=pytest.mark.slow)])
 def test_all_of_it_may_be_in_a_bucket(world, kind, request):
     bucket = request.getfixturevalue(kind)
     world.records, world.out = f"{bucket}/records", f"{bucket}/monitoring/drift"

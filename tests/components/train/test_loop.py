@@ -222,6 +222,7 @@ def test_early_stopping_keeps_the_best_epoch(order, monkeypatch):
     assert same(weights(stopped), weights(patient))
 
 
+@pytest.mark.slow
 def test_fine_tuning_that_does_not_help_is_undone(order, monkeypatch):
     settings = {**TUNED, "epochs": 1, "fine_tune_epochs": 2}
     frozen = train(order("frozen", "vgg16"), Settings(train={**settings, "fine_tune_epochs": 0}))

@@ -431,6 +431,7 @@ def test_a_bundle_holds_the_precisions_that_were_kept(drawn_catalog, drawn_split
         assert not np.array_equal(probabilities, full)
 
 
+@pytest.mark.slow
 def test_cross_validation_tests_each_poster_once(drawn_catalog, drawn_split, tmp_path):
     tiny = {"height": 48, "width": 32, "epochs": 2, "folds": 3}
     report = train(order(drawn_catalog, drawn_split, tmp_path / "b", "vgg16"), Settings(train=tiny))
