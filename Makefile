@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-real test-load test-gpu lint format bench soak peers pipelines manifests images tools clean
+.PHONY: help setup demo test test-slow test-real test-load test-gpu test-cluster lint format bench soak peers pipelines manifests images tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,11 @@ test-load: $(READY) ## The endpoint under load for five minutes (alone on the ma
 
 test-gpu: $(READY) ## The tests that need a GPU
 	$(BIN)/pytest -m 'gpu'
+
+test-cluster: $(READY) .tools/helm/.ready ## The tests that need a cluster, that of MARQUEE_TEST_KUBECONFIG
+	@[ -n "$$MARQUEE_TEST_KUBECONFIG" ] \
+	  || { echo "test-cluster: no cluster is named. Set MARQUEE_TEST_KUBECONFIG to the kubeconfig of one for tests."; exit 2; }
+	$(BIN)/pytest -m 'cluster'
 
 lint: $(READY) ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
