@@ -4,6 +4,7 @@ import getpass
 import math
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import sys
@@ -12,9 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from marquee.errors import Stopped
+from marquee.errors import InfrastructureError, Stopped
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_PORTS = range(10000, 32768)
+"""Below those that Linux and macOS give to connections that go out."""
 
 
 def cpus(cgroups: Path = _CGROUPS) -> int:
@@ -141,9 +144,27 @@ def _await_parent() -> None:
 
 
 def free_port() -> int:
-    """Find a port of the loopback interface that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Find a port of the loopback interface that nobody listens on.
+
+    No connection that goes out takes it before its server does.
+
+    Returns:
+        10000 to 32767.
+
+    Raises:
+        InfrastructureError: All that were tried are taken.
+    """
+    # Not the generator that trainings seed: two processes would be given the same ports.
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
+    raise InfrastructureError(
+        f"100 ports from {_PORTS[0]} to {_PORTS[-1]} were tried and are all taken",
+        remedy="see what listens on 127.0.0.1: `ss -ltn`",
+    )
 
 
 def user_name() -> str:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import socket
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from marquee.cli.predict import predict_files
 from marquee.client import Client
 from marquee.engine import Engine
 from marquee.errors import InfrastructureError, UsageError
+from marquee.processes import free_port
 
 GOOD = encode(noise_poster(1, 60, 90))
 BAD = b"<html>not found</html>"
@@ -330,12 +330,6 @@ def test_what_else_a_server_may_say(scripted, tmp_path, name):
     assert message in str(result.exception)
     assert (result.exception.exit_code, bool(result.exception.remedy)) == (code, True)
     assert len(scripted.seen) == 1
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 PLACES = {

@@ -27,10 +27,10 @@ from kfp_server import running_kfp
 from kfp_step import ARTIFACTS, kfp_step, output_of
 from our_images import IMAGES, closure, version
 from packaging.utils import canonicalize_name
-from servers import free_port
 
 from benchmarks.simulated_drift import GENRES, World
 from images.requirements import requirements
+from marquee.processes import free_port
 
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("unshare"),

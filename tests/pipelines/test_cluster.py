@@ -15,6 +15,7 @@ from certificates import write_certificate
 from kfp_server import running_kfp
 
 from marquee.errors import InfrastructureError, Stopped, UsageError
+from marquee.processes import free_port
 from marquee.step import StepFailed
 from pipelines import cluster as cluster_module
 from pipelines.cluster import Cluster, run_state, start_run, wait_for_run
@@ -260,9 +261,7 @@ def test_a_write_is_never_sent_twice(server, name, package):
 
 
 def test_a_server_that_is_not_there_is_named(package):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(InfrastructureError, match=f"{url} cannot be reached.*refused"):
         Cluster(url).upload(package())
 

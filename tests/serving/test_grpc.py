@@ -12,10 +12,11 @@ import pytest
 import requests
 from bundles import tiny_bundle
 from helpers import encode, noise_poster
-from servers import free_port, start_server
+from servers import start_server
 
 from marquee.engine import Engine
 from marquee.images import preprocess
+from marquee.processes import free_port
 from serving.kserve_api import grpc_messages as messages
 
 POSTERS = [encode(noise_poster(number, 60, 90)) for number in range(3)]

@@ -1,6 +1,5 @@
 """A real server in a process of its own, on a free port of the loopback interface."""
 
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -54,10 +53,3 @@ def start_server(bundle: Bundle, log: Path, *options: object) -> Server:
         process.kill()
         raise RuntimeError(f"the server did not start: {line}{log.read_text()}")
     return Server(process, line.split(" is ready at ")[1].split()[0], bundle, log)
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
