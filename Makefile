@@ -10,7 +10,7 @@ export GX_ANALYTICS_ENABLED := false
 .PHONY: help setup demo test test-slow test-real test-load test-gpu test-cluster lint format bench soak peers pipelines manifests images tools clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Create .venv from constraints.txt (once, and again when the dependencies change)
 
@@ -32,7 +32,7 @@ test: $(READY) ## The tests that a change must pass (within 12 minutes on 2 core
 test-slow: $(READY) ## The slower tests (within 60 minutes on 2 cores)
 	$(BIN)/pytest -m 'slow and not real_data and not load and not cluster and not gpu'
 
-test-real: $(READY) ## What is promised of real posters, which ../shared/data has (half an hour)
+test-real: $(READY) ## What is promised of real posters, which ../shared/data has (about 20 minutes on 2 cores)
 	$(BIN)/pytest -m 'slow and real_data'
 
 test-load: $(READY) ## The endpoint under load for five minutes (alone on the machine)

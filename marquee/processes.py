@@ -17,7 +17,7 @@ from marquee.errors import InfrastructureError, Stopped
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PORTS = range(10000, 32768)
-"""Below those that Linux and macOS give to connections that go out."""
+"""Below those that Linux and macOS give to connections that go out, if nobody set it otherwise."""
 
 
 def cpus(cgroups: Path = _CGROUPS) -> int:
@@ -146,7 +146,7 @@ def _await_parent() -> None:
 def free_port() -> int:
     """Find a port of the loopback interface that nobody listens on.
 
-    No connection that goes out takes it before its server does.
+    It is below those of connections that go out, so that none takes it before its server does.
 
     Returns:
         10000 to 32767.
